@@ -2,8 +2,8 @@
 
 A run directory explains itself and survives ``kill -9``. ``run.json`` holds the resolved configuration,
 versions and hashes. A *ledger* is an append-only JSON-lines file keyed by content hash: whatever is in it
-is done, so a second run of the same command does only what is missing. Only an index of byte offsets
-stays in memory, so a ledger may grow far beyond it.
+is done, so a second run of the same command does only what is missing. Nothing of it stays in memory, the
+index of its records included, so a ledger may grow far beyond that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.types import InputError
 
 _PACKAGES = ("rationalrewards", "openai", "torch", "transformers", "diffusers", "numpy", "pillow", "pydantic")
@@ -60,7 +61,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._offsets: dict[str, int] = {}
+        self._offsets: OnDisk[int] = OnDisk()
         self._file = path.open("a+b")
         self._index()
 
@@ -95,8 +96,11 @@ class Ledger:
         return record
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Records in the order in which their keys were first appended, read from disk one by one."""
-        for key in list(self._offsets):
+        """Records in the order in which their keys were first appended, read from disk one by one.
+
+        Those that are there when it begins; appending meanwhile is allowed.
+        """
+        for key in self._offsets:
             yield self[key]
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from rationalrewards.images import EncodedImage
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.parrot.consistency import Check, check
 from rationalrewards.parrot.project import project
 from rationalrewards.parrot.rationalize import Rationale, encode_pair, rationalize
@@ -184,16 +185,16 @@ async def run_pairs(
     run: Run,
     *,
     total: int | None = None,
-) -> tuple[list[str], Intake]:
-    """Work on every pair; returns the keys of all pairs in order, and what was left out.
+) -> tuple[Iterator[str], Intake]:
+    """Work on every pair; returns the keys of all pairs in order, to be read once, and what was left out.
 
-    ``items`` is consumed lazily: at most twice as many pairs as calls are allowed are under way. A pair
+    ``items`` is consumed lazily: at most twice as many pairs as calls are allowed are under way, and what is
+    remembered of the others is on disk. A pair
     without id or label, with an id that came before, or with images that cannot be used is left out and
     counted. Raises what ``Critic.ask`` raises; what was answered until then is in the ledgers.
     """
     intake = Intake()
-    keys: dict[int, str] = {}
-    taken: set[str] = set()
+    keys: OnDisk[str] = OnDisk()  # of every id that was drawn, in that order; "" until its pair is done
     at_once = 2 * teachers.concurrency * len(teachers.replicas)
 
     with ExitStack() as stack:
@@ -209,26 +210,26 @@ async def run_pairs(
                 return
             key = pair_key(item.pair, images)
             await phases.run(item, key, images)
-            keys[index] = key
+            keys[str(item.pair.id)] = key
             bar.update()
 
         async with Workers(at_once) as workers:
             for index, item in enumerate(items):
                 if isinstance(item, Skipped):
                     intake.leave_out(index, "skipped", f"line {item.line}: {item.reason}")
-                elif why := _useless(item.pair, taken):
+                elif why := _useless(item.pair, keys):
                     intake.leave_out(index, why, f"pair {item.pair.id}: {why}")
                 else:
-                    taken.add(str(item.pair.id))
                     await workers.start(one(item, index))
-    return [keys[index] for index in sorted(keys)], intake
+    return filter(None, keys.values()), intake
 
 
-def _useless(pair: Pair, taken: set[str]) -> str | None:
+def _useless(pair: Pair, taken: OnDisk[str]) -> str | None:
+    """Why nothing can be done with this pair; ``None`` if something can, and then its id is taken."""
     if pair.id is None:
         return "without id"
     if pair.label is None:
         return "without label"
     if not pair.prompt.strip():
         return "without request"
-    return "same id again" if pair.id in taken else None
+    return None if taken.add(pair.id, "") else "same id again"

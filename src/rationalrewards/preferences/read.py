@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.preferences import editreward, hpdv3, imagereward, pickapic, rapidata
 from rationalrewards.preferences.base import (
     HELD_OUT,
@@ -122,11 +122,11 @@ def _inputs(where: str, layout: Format) -> Iterator[_Input]:
 
 
 class _Reader:
-    """Rows of one data set to preferences. Remembers eight bytes of every id, to tell doubled ones."""
+    """Rows of one data set to preferences. Remembers every id, on disk, to tell doubled ones."""
 
     def __init__(self, layout: Format, split: str | None, held_out: float) -> None:
         self._layout, self._split, self._held_out = layout, split, held_out
-        self._seen: set[bytes] = set()
+        self._seen: OnDisk[int] = OnDisk()
 
     def preferences(self, inputs: Iterator[_Input]) -> Iterator[Preference | Skipped]:
         for item in inputs:
@@ -156,10 +156,8 @@ class _Reader:
                 yield found
 
     def _preference(self, item: _Input, draft: Draft, name: str) -> Preference | None:
-        mark = hashlib.sha256(name.encode()).digest()[:8]
-        if mark in self._seen:
+        if not self._seen.add(name, 1):
             raise InputError(f"the id {name!r} stands in an earlier row already")
-        self._seen.add(mark)
         group = draft.group or group_of(draft.prompt)
         split: Split = split_of(group, self._held_out)
         if self._split not in (None, split):
