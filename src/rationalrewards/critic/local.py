@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rationalrewards.critic.backend import Answer, Question
+from rationalrewards.critic.decoding import Recorder, Sampler
 from rationalrewards.critic.processor import load_processor
 from rationalrewards.runs import content_key
 from rationalrewards.types import Failure, InputError, Usage
@@ -92,7 +92,7 @@ class Local:
 
     def _generate(self, question: Question) -> Answer | Failure:
         import torch
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
 
         try:
             inputs = self._encode(question).to(self._net.device, self._net.dtype)
@@ -104,11 +104,15 @@ class Local:
             | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
             | {"max_new_tokens": draw.max_tokens, "stop_strings": list(question.stop) or None}
         )
+        recorder = Recorder(question.top_logprobs)
+        sampler = Sampler(draw.temperature, draw.top_p, draw.seed, self._net.device)
         with torch.inference_mode():
             output = self._net.generate(
                 **inputs,
                 generation_config=settings,
-                logits_processor=_sampler(draw.temperature, draw.top_p, draw.seed, self._net.device),
+                logits_processor=LogitsProcessorList(
+                    [recorder, sampler] if question.top_logprobs else [sampler]
+                ),
                 tokenizer=self._processor.tokenizer,
             )
         asked = inputs["input_ids"].shape[1]
@@ -122,6 +126,9 @@ class Local:
             finish_reason="stop" if ended or cut is not None else "length",
             prompt_tokens=asked,
             completion_tokens=len(tokens),
+            tokens=recorder.tokens(output, 0, tokens.tolist(), self._processor.tokenizer)
+            if question.top_logprobs
+            else (),
         )
 
     def _encode(self, question: Question) -> Any:
@@ -147,31 +154,6 @@ class Local:
             return_tensors="pt",
             **({"sanitize_control_tokens": True} if clean else {}),
         )
-
-
-def _sampler(temperature: float, top_p: float, seed: int | None, device: Any) -> Any:
-    """Turns greedy decoding into sampling with a random generator of its own.
-
-    The largest of log-probabilities plus independent Gumbel noise is an exact draw from them (the
-    Gumbel-max trick), whereas ``do_sample=True`` would draw from, and its seed would reset, the random
-    state of the process.
-    """
-    import torch
-    from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
-
-    if temperature == 0:
-        return LogitsProcessorList()
-    random = torch.Generator(device).manual_seed(secrets.randbits(32) if seed is None else seed)
-
-    class Gumbel(LogitsProcessor):  # type: ignore[misc]
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            noise = torch.empty(scores.shape, device=scores.device).exponential_(generator=random)
-            return scores.float() - noise.log()
-
-    warpers = [TemperatureLogitsWarper(temperature)]
-    if top_p < 1:
-        warpers.append(TopPLogitsWarper(top_p))
-    return LogitsProcessorList([*warpers, Gumbel()])
 
 
 def _version(name_or_path: str, config: Any) -> str:
