@@ -90,7 +90,15 @@ class Ledger:
         return len(self._offsets)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        self._file.seek(self._offsets[key])
+        return self._read(self._offsets[key])
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record of ``key``; ``None`` when there is none."""
+        offset = self._offsets.get(key)
+        return None if offset is None else self._read(offset)
+
+    def _read(self, offset: int) -> dict[str, Any]:
+        self._file.seek(offset)
         record: dict[str, Any] = json.loads(self._file.readline())
         self._file.seek(0, os.SEEK_END)
         return record
@@ -100,8 +108,7 @@ class Ledger:
 
         Those that are there when it begins; appending meanwhile is allowed.
         """
-        for key in self._offsets:
-            yield self[key]
+        return map(self._read, self._offsets.values())
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:
         """Add ``record`` under ``key``. The record must be JSON-ready; ``key`` is stored inside it."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rationalrewards.parrot.pipeline import consistency_key, kept_rationale, project_key
+from rationalrewards.parrot.phases import consistency_key, kept_rationale, project_key
 from rationalrewards.parrot.project import Projection
 from rationalrewards.parrot.rationalize import Rationale
 from rationalrewards.parrot.stored import POINTWISE, RATIONALES
