@@ -1,4 +1,4 @@
-"""Two processes by Ray write what one process writes, byte for byte, and go on where another one was killed."""
+"""Two processes by Ray write what one process writes, byte for byte, and go on where a run was killed."""
 
 import json
 import sys

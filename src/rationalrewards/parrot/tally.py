@@ -1,17 +1,21 @@
 """The figures of a PARROT run: what each check let through, where the filters disagree, what it cost.
 
-Shares come with Wilson intervals. Several rationales of one pair are not independent, so an interval counts
-pairs, however many rationales each had: with k above 1 it is rather too wide than too narrow.
+Shares come with Wilson intervals, the information gained (nats, a mean over pairs) with a bootstrap interval.
+Several rationales of one pair are not independent, so an interval counts pairs, however many rationales each
+had: with k above 1 it is rather too wide than too narrow.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rationalrewards.evaluation.statistics import wilson
+import numpy as np
+
+from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
 from rationalrewards.parrot.consistency import CHECKS
 from rationalrewards.parrot.rationalize import lasting
 from rationalrewards.types import Usage
@@ -71,7 +75,8 @@ class Tally:
         self.origins: defaultdict[str, _Part] = defaultdict(_Part)
         self.versus: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.first: Counter[str] = Counter()
-        self.gains: list[float] = []
+        self.gains = array("d")  # one number a pair, because pairs are independent and their samples are not
+        self.estimates: Counter[str] = Counter()
         self.pointwise: Counter[str] = Counter()
         self.usage: defaultdict[str, Usage] = defaultdict(Usage)
 
@@ -90,6 +95,7 @@ class Tally:
             if record["label"] != "tie":
                 self.first["first" if sample["shown_first"] == record["label"] else "second"] += 1
             self._compare(judged)
+        self._gain(checked)
         for side in projected["sides"] if projected else ():
             self.usage["project"] += Usage(**side["usage"])
             self.pointwise[side["reject_kind"] or "kept"] += 1
@@ -102,9 +108,13 @@ class Tally:
             if None not in (passed.get(one), passed.get(other)):
                 yes = {True: "passed", False: "rejected"}
                 self.versus[one, other][f"{yes[passed[one]]}, {yes[passed[other]]}"] += 1
-        gain = judged["checks"].get("information", {}).get("evidence", {}).get("gain")
-        if gain is not None:
-            self.gains.append(gain)
+
+    def _gain(self, checked: Sequence[Mapping[str, Any]]) -> None:
+        found = [judged["checks"].get("information", {}).get("evidence", {}) for judged in checked]
+        gains = [evidence["gain"] for evidence in found if "gain" in evidence]
+        self.estimates.update(evidence["estimate"] for evidence in found if "gain" in evidence)
+        if gains:
+            self.gains.append(sum(gains) / len(gains))
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -120,7 +130,12 @@ class Tally:
                 }
                 for (one, other), counts in self.versus.items()
             },
-            "information_gain": sum(self.gains) / len(self.gains) if self.gains else None,
+            "information_gain": {
+                **bootstrap_mean(np.frombuffer(self.gains), seed=0).to_dict(),
+                "estimates": dict(sorted(self.estimates.items())),
+            }
+            if self.gains
+            else None,
             "preferred_shown_first": share(self.first["first"], labelled),
             "pointwise": {
                 "images": images,

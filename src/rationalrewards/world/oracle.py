@@ -75,12 +75,16 @@ class Dials(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the oracle says, and the names of the faults planted in it."""
+    """What the oracle says, and the names of the faults planted in it.
+
+    ``chances`` are the probabilities of all verdicts, where the reply gives one.
+    """
 
     text: str
     finish_reason: str = "stop"
     faults: tuple[str, ...] = ()
     refusal: str | None = None
+    chances: Mapping[Winner, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the oracle thinks of one image; ``doubted`` are the claims it was told and found untrue."""
+    """What the oracle thinks of one image; ``doubted`` are the claims it was told and found untrue.
+
+    ``expected`` are the scores without their noise.
+    """
 
     scores: Scores
+    expected: Scores
     flaws: tuple[Flaw, ...]
     justifications: Mapping[str, str]
     faults: tuple[str, ...]
@@ -203,16 +211,19 @@ class Oracle:
             faults.append("hallucination")
         bias = self.dials.saturation_bias * _saturation(image)
         scores: Scores = {}
+        expected: Scores = {}
         for aspect, true in truth.scores.items():
-            value = None if true is None else score(aspect, flaws) + rng.gauss(0, self.dials.score_noise)
-            scores[aspect] = _on_scale(value, bias if aspect == "physical_quality" else 0.0)
+            value = None if true is None else score(aspect, flaws)
+            noisy = None if value is None else value + rng.gauss(0, self.dials.score_noise)
+            gains = bias if aspect == "physical_quality" else 0.0
+            scores[aspect], expected[aspect] = _on_scale(noisy, gains), _on_scale(value, gains)
         said = {a: " ".join(f.text for f in flaws if f.aspect == a) or _NOTHING_WRONG[a] for a in scores}
         if vague:
             said = dict.fromkeys(said, _VAGUE)
             faults.append("vague")
         said |= {a: "The request asks for no text." for a, value in scores.items() if value is None}
         doubted = tuple(claim.text for claim in wrong if claim not in trusted)
-        return Opinion(scores, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
+        return Opinion(scores, expected, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
 
     def _repaired(self, request: str, image: Image, source: Image | None, rng: random.Random) -> str:
         if source is not None:
