@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 from PIL import Image, UnidentifiedImageError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -68,6 +68,8 @@ def make_app(dials: Dials, fault_log: Path | None = None) -> Starlette:
             reply = await asyncio.to_thread(_answer, oracle, body, number)
         except (ValueError, KeyError, TypeError) as error:
             return _error(400, f"{error}")
+        except ClientDisconnect:
+            return _error(400, "the client has gone")  # nobody reads this
         if fault_log is not None and reply.faults:
             _log(fault_log, reply)
         await asyncio.sleep(max(0.0, dials.latency - (time.perf_counter() - started)))
@@ -190,7 +192,7 @@ def _completion(reply: Reply, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _logprobs(reply: Reply, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokens of a reply with a verdict, if asked for. After what it has said, only the verdict is open."""
+    """The tokens of a reply with a verdict, if asked for. Only the verdict itself is a matter of chance."""
     if not body.get("logprobs"):
         return {}
     verdict = _VERDICT.search(reply.text) if reply.chances is not None else None
