@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,20 +32,16 @@ import numpy as np
 from PIL import Image
 
 from rationalrewards.images import to_png
-from rationalrewards.parrot.prompts import ask_of, rationale_in
 from rationalrewards.preferences import read
 from rationalrewards.preferences.base import Preference, split_of
 from rationalrewards.preferences.store import PreferencesWriter
 from rationalrewards.rows import Skipped
 from rationalrewards.rubric import Rubric
-from rationalrewards.rubric.prompts import kind_of, preference_in
-from rationalrewards.types import Comparison, Critique, Pair
+from rationalrewards.types import Comparison, Pair
 
-FAKES = Path(__file__).parents[1] / "tests" / "fakes"
+TEACHER = Path(__file__).with_name("canned_teacher.py")
 CONCURRENCY = 64
 SIDES = (6, 12)  # pixels of the worse and of the better image: the teacher knows them by their size
-SCORES = (2.0, 3.5)
-LONG = 500  # characters of a data URL, between the two
 
 
 def write_pairs(path: Path, n: int) -> None:
@@ -68,71 +64,10 @@ def write_pairs(path: Path, n: int) -> None:
             file.write(Preference(pair=pair, origin="noise", group=group, split=split_of(group), extra={}))
 
 
-class Canned:
-    """The teacher: replies written once with the rubric's own writer, chosen by the kind of the question."""
-
-    def __init__(self) -> None:
-        rubric = Rubric.load("t2i")
-
-        def scores(level: float) -> dict[str, float | None]:
-            return {a.id: None if a.id == "text_rendering" else level for a in rubric.aspects}
-
-        low, high = (scores(level) for level in SCORES)
-        seen = {True: "The red lantern stands upright.", False: "The red lantern is blurred and cut in half."}
-        said = {a.id: "The request asks for no text." for a in rubric.aspects}
-        self.pairwise = {}
-        for better in ("A", "B"):
-            words = f"Image A: {seen[better == 'A']} Image B: {seen[better == 'B']}"
-            comparison = Comparison(
-                scores_a=high if better == "A" else low,
-                scores_b=low if better == "A" else high,
-                justifications={a: words if level else said[a] for a, level in low.items()},
-                analysis="A lantern is asked for.",
-                summary=f"Better overall: {better}.",
-            )
-            self.pairwise[better] = rubric.write_comparison(comparison)
-        self.pointwise = {
-            good: rubric.write(
-                Critique(
-                    scores=high if good else low,
-                    justifications={a: seen[good] if level else said[a] for a, level in low.items()},
-                    analysis="A lantern is asked for.",
-                    summary="Fine." if good else "Blurred.",
-                    refinement_comments="Ask for what is missing.",
-                    refined_request="a whole, sharp red lantern",
-                )
-            )
-            for good in (True, False)
-        }
-
-    def __call__(self, request: Mapping[str, Any]) -> str:
-        system, user = (message["content"] for message in request["messages"])
-        texts = "".join(part["text"] for part in user if part["type"] == "text")
-        sizes = [len(part["image_url"]["url"]) for part in user if part["type"] == "image_url"]
-        ask = ask_of(system)
-        if ask is not None:
-            by_text = "A" if "Better overall: A" in (rationale_in(texts) or "") else "B"
-            winner = by_text if ask[0] == "read" else "A" if sizes[0] > sizes[1] else "B"
-            return f"# Contradicted:\nnone\n# Verdict: {winner}\n"
-        if kind_of(system)[0] == "pointwise":
-            return self.pointwise[sizes[0] > LONG]
-        return self.pairwise[preference_in(texts) or "A"]
-
-
-async def serve() -> None:
-    sys.path.insert(0, str(FAKES))
-    from openai_server import FakeServer
-
-    async with FakeServer(reply=Canned(), keep=False) as server:
-        print(server.url, flush=True)
-        await asyncio.Event().wait()
-
-
 @contextmanager
 def teacher() -> Iterator[str]:
     """The server in a process of its own; its URL."""
-    command = [sys.executable, __file__, "--mode", "serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, TEACHER], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             yield server.stdout.readline().strip()
@@ -248,13 +183,11 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, default=200_000)
     parser.add_argument("--alternative", type=int, default=5000, help="pairs for the comparison with gather")
-    parser.add_argument("--mode", choices=("serve", "ours", "gather"), help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=("ours", "gather"), help=argparse.SUPPRESS)
     for name in ("--url", "--pairs", "--out"):
         parser.add_argument(name, default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
     match args.mode:
-        case "serve":
-            asyncio.run(serve())
         case "ours":
             print(json.dumps(ours(Path(args.pairs), args.url, Path(args.out))))
         case "gather":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from phases_world import LEAK_FREE, preferences, run_parrot
+from phases_world import LEAK_FREE, preferences, rows, run_parrot
 
 from fakes.openai_server import FakeServer, image_urls
 from rationalrewards import Critic
@@ -120,7 +120,9 @@ async def test_information_costs_nothing_where_probabilities_are_told(tmp_path: 
     decided = summary["checks"]["repredict"]["asked"]
     assert calls[0] <= calls[1] <= calls[0] + 2 * (15 - decided)  # those that no image was shown for before
     gained = summary["information_gain"]
-    assert gained["n"] == 15 and gained["low"] <= gained["mean"] <= gained["high"]
+    kept = sum(row["kept"] for row in rows(tmp_path / "run1"))
+    assert (gained["readable"]["n"], gained["kept"]["n"]) == (15, kept)
+    assert gained["readable"]["low"] <= gained["readable"]["mean"] <= gained["readable"]["high"]
     assert gained["estimates"] == {"log-probabilities": 15}
 
 

@@ -75,7 +75,8 @@ class Tally:
         self.origins: defaultdict[str, _Part] = defaultdict(_Part)
         self.versus: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.first: Counter[str] = Counter()
-        self.gains = array("d")  # one number a pair, because pairs are independent and their samples are not
+        # one number a pair, because pairs are independent and their samples are not
+        self.gains = {"readable": array("d"), "kept": array("d")}
         self.estimates: Counter[str] = Counter()
         self.pointwise: Counter[str] = Counter()
         self.usage: defaultdict[str, Usage] = defaultdict(Usage)
@@ -110,11 +111,16 @@ class Tally:
                 self.versus[one, other][f"{yes[passed[one]]}, {yes[passed[other]]}"] += 1
 
     def _gain(self, checked: Sequence[Mapping[str, Any]]) -> None:
-        found = [judged["checks"].get("information", {}).get("evidence", {}) for judged in checked]
-        gains = [evidence["gain"] for evidence in found if "gain" in evidence]
-        self.estimates.update(evidence["estimate"] for evidence in found if "gain" in evidence)
-        if gains:
-            self.gains.append(sum(gains) / len(gains))
+        found = [
+            (judged["kept"], evidence)
+            for judged in checked
+            if "gain" in (evidence := judged["checks"].get("information", {}).get("evidence", {}))
+        ]
+        self.estimates.update(evidence["estimate"] for _, evidence in found)
+        for group, gains in self.gains.items():
+            those = [evidence["gain"] for kept, evidence in found if kept or group == "readable"]
+            if those:
+                gains.append(sum(those) / len(those))
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -131,10 +137,13 @@ class Tally:
                 for (one, other), counts in self.versus.items()
             },
             "information_gain": {
-                **bootstrap_mean(np.frombuffer(self.gains), seed=0).to_dict(),
+                **{
+                    group: bootstrap_mean(np.frombuffer(gains), seed=0).to_dict() if gains else None
+                    for group, gains in self.gains.items()
+                },
                 "estimates": dict(sorted(self.estimates.items())),
             }
-            if self.gains
+            if self.estimates
             else None,
             "preferred_shown_first": share(self.first["first"], labelled),
             "pointwise": {
