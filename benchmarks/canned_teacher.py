@@ -1,6 +1,6 @@
 """A teacher that answers at once, sees nothing and knows every form: for measuring what is around a teacher.
 
-Each question of ``rationalrewards parrot`` gets a well-formed reply, written once with the rubric's own writer.
+Each question of ``rationalrewards parrot`` gets a well-formed reply that the rubric itself once wrote.
 Its only judgement is that the image with the longer file is the better one (for a single image: that a
 file of more than about 370 bytes is good). It shows that data runs through, and says nothing about quality.
 
