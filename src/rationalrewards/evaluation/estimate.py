@@ -17,7 +17,7 @@ from rationalrewards.evaluation.judged import Floats, Ints
 from rationalrewards.evaluation.statistics import wilson
 
 RESAMPLES = 2000
-_BLOCK = 1 << 22  # resampled counts held at a time
+_BLOCK = 1 << 20  # resampled counts held at a time
 
 Column = Floats | tuple[Floats, Floats]
 """Per item, a value in [0, 1] (NaN: not counted); or a sum and a number of answers."""
@@ -166,6 +166,7 @@ def resample(table: Floats, seed: int, resamples: int) -> Floats:
     out = np.empty((resamples, table.shape[1]))
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
-        weights = np.stack([np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(count)])
+        drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
         out[start : start + count] = weights.astype(np.float64) @ table
     return out

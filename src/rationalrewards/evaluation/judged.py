@@ -32,8 +32,8 @@ class Judged:
     the images were shown as given and exchanged, NaN where there is no judgement; a critic that saw each
     image alone has the same margin twice. ``first_failure`` and ``second_failure`` hold why an answer
     failed, "" where it did not: of the two orders, or of A and B. ``reward_a`` and ``reward_b`` are mean
-    scores, NaN where unknown; ``scores_a`` and ``scores_b`` the same by aspect (NaN: not applicable or
-    failed). ``said_a`` and ``said_b`` are the lengths of the justifications in characters (NaN unless each
+    scores over what was judged, NaN where nothing was; ``scores_a`` and ``scores_b`` the same by aspect (NaN
+    also where it does not apply). ``level`` is the mean score of both images in the order given. ``said_a`` and ``said_b`` are the lengths of the justifications in characters (NaN unless each
     image was judged alone).
     """
 
@@ -49,6 +49,7 @@ class Judged:
     reverse: Floats
     first_failure: Strings
     second_failure: Strings
+    level: Floats
     reward_a: Floats
     reward_b: Floats
     human_a: Floats

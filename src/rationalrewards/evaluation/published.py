@@ -29,7 +29,7 @@ def both_orders(judged: Judged, seed: int) -> dict[str, Figure]:
 def four_way(judged: Judged, seed: int) -> dict[str, Figure]:
     """Left, right, both good or both bad, over all votes, in the order given (GenAI-Bench)."""
     answer = decide(judged.forward)
-    bad = (judged.reward_a + judged.reward_b) / 2 < GOOD
+    bad = judged.level < GOOD
     right = np.where(judged.labels == 0, (answer == 0) & (bad == judged.both_bad), answer == judged.labels)
     decided = np.where(judged.decided, right, np.nan)
     columns: dict[str, Column] = {"accuracy": right.astype(np.float64), "without ties": decided}

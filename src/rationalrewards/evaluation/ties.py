@@ -43,9 +43,10 @@ def best_threshold(margin: Floats, labels: Ints, default: float = 0.0) -> float:
     low = np.concatenate([[-np.inf], size])
     high = np.concatenate([size, [size[-1] + 2 * max(1.0, default)]])
     possible = (high - low > EQUAL) & (high > EQUAL)  # equal margins stand and fall together
-    ends = np.maximum(low[possible], 0.0), high[possible]
-    inside = (ends[0] < default) & (default <= ends[1]) | (default == 0.0) & (low[possible] < 0)
-    threshold = np.where(inside, default, np.where(low[possible] < 0, 0.0, (ends[0] + ends[1]) / 2))
+    low, high = low[possible], high[possible]
+    at = max(default, EQUAL)
+    middle = np.where(low <= EQUAL, 0.0, (low + high) / 2)
+    threshold = np.where((low < at) & (at <= high), default, middle)
     best = right[possible] == right[possible].max()
     candidates = threshold[best]
     return float(candidates[np.argmin(np.abs(candidates - default))])

@@ -31,7 +31,7 @@ _TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("subset", "aspect"), _TEXT),
     **dict.fromkeys(("forward", "reverse"), _NUMBER),
     **dict.fromkeys(("first_failure", "second_failure"), _TEXT),
-    **dict.fromkeys(("reward_a", "reward_b", "human_a", "human_b"), _NUMBER),
+    **dict.fromkeys(("level", "reward_a", "reward_b", "human_a", "human_b"), _NUMBER),
     **dict.fromkeys(("model_a", "model_b"), _TEXT),
     **dict.fromkeys(("scores_a", "scores_b"), _SCORES),
     **dict.fromkeys(("said_a", "said_b"), _NUMBER),
@@ -160,6 +160,7 @@ def _compared(item: Item, verdict: Verdict) -> dict[str, Any]:
     return {
         **{name: None if isinstance(m, Failure) else m for name, m in answers.items()},
         **_failures(*answers.values()),
+        "level": _level(verdict.forward),
         **{f"reward_{side}": _mean([mean_score(s) for s in given]) for side, given in scores.items()},
         **{f"scores_{side}": _averaged(given) for side, given in scores.items()},
         "said": _json(orders),
@@ -177,7 +178,14 @@ def _scored(item: Item, scored: Scored) -> dict[str, Any]:
             row[f"reward_{side}"] = said.reward
             row[f"scores_{side}"] = list(said.scores.items())
             row[f"said_{side}"] = sum(map(len, said.justifications.values()))
+    if margin is not None:
+        row["level"] = (row["reward_a"] + row["reward_b"]) / 2
     return row | {"said": _json({side.upper(): said for side, said in sides.items()})}
+
+
+def _level(order: Comparison | Failure) -> float | None:
+    """How good both images are together, in one order."""
+    return None if isinstance(order, Failure) else (mean_score(order.scores_a) + mean_score(order.scores_b)) / 2
 
 
 def _about(aspect: str | None, order: Comparison | Failure) -> float | Failure:
