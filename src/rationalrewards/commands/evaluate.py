@@ -104,11 +104,12 @@ def main(argv: Sequence[str]) -> int:
 
         print(find_benchmark(config.benchmark).protocol.explain())
         return 0
-    summary = asyncio.run(_evaluate(config))
+    summary = asyncio.run(evaluate_critics(config))
     return _finish(summary, config.out, as_json=config.as_json)
 
 
-async def _evaluate(config: EvaluateConfig) -> dict[str, Any]:
+async def evaluate_critics(config: EvaluateConfig) -> dict[str, Any]:
+    """Carry out the evaluation that is asked for; returns its summary, which is in the run directory too."""
     from rationalrewards.evaluation.run import evaluate
     from rationalrewards.runs import Run
 

@@ -106,7 +106,12 @@ class Estimates:
         if not held:
             return None
         mean = float(np.mean([self.means[name] for name in held]))
-        draws = np.nanmean(np.stack([self._draws[name] for name in held]), axis=0)
+        stacked = np.stack([self._draws[name] for name in held])
+        drawn = ~np.isnan(stacked)
+        draws = (
+            np.where(drawn, stacked, 0.0).sum(axis=0)[drawn.any(axis=0)]
+            / drawn.sum(axis=0)[drawn.any(axis=0)]
+        )
         low, high = self._ends(draws)
         n, groups = sum(self._items[name] for name in held), max(self._groups[name] for name in held)
         return Figure(mean, min(low, mean), max(high, mean), n, groups, None, (low, high))

@@ -33,8 +33,9 @@ class Judged:
     image alone has the same margin twice. ``first_failure`` and ``second_failure`` hold why an answer
     failed, "" where it did not: of the two orders, or of A and B. ``reward_a`` and ``reward_b`` are mean
     scores over what was judged, NaN where nothing was; ``scores_a`` and ``scores_b`` the same by aspect (NaN
-    also where it does not apply). ``level`` is the mean score of both images in the order given. ``said_a`` and ``said_b`` are the lengths of the justifications in characters (NaN unless each
-    image was judged alone).
+    also where it does not apply). ``level`` is the mean score of both images in the order given.
+    ``said_a`` and ``said_b`` are the lengths of the justifications in characters (NaN unless each image was
+    judged alone).
     """
 
     critic: str

@@ -185,7 +185,9 @@ def _scored(item: Item, scored: Scored) -> dict[str, Any]:
 
 def _level(order: Comparison | Failure) -> float | None:
     """How good both images are together, in one order."""
-    return None if isinstance(order, Failure) else (mean_score(order.scores_a) + mean_score(order.scores_b)) / 2
+    if isinstance(order, Failure):
+        return None
+    return (mean_score(order.scores_a) + mean_score(order.scores_b)) / 2
 
 
 def _about(aspect: str | None, order: Comparison | Failure) -> float | Failure:
