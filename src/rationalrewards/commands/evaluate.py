@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -119,7 +119,7 @@ async def evaluate_critics(config: EvaluateConfig) -> dict[str, Any]:
     about = {"rubric_hash": rubric_hash(config, rubric), "protocol_hash": protocol.hash}
     run = Run(config.out, "evaluate", config.settings(), **about)
     summary = await evaluate(opened, entries, run)
-    write_report(run.path, summary, opened)
+    write_report(run.path, summary, [run.path / "verdicts.parquet"], opened, seed=config.seed)
     return summary
 
 
@@ -188,12 +188,27 @@ def _rescore(argv: Sequence[str]) -> int:
     summary = summarise_files(config.verdicts, seed=config.seed)
     run = Run(config.out, "evaluate rescore", config.settings())
     run.finish(summary)
-    write_report(run.path, summary, None)
+    write_report(run.path, summary, config.verdicts, None, seed=config.seed)
     return _finish(summary, config.out, as_json=config.as_json)
 
 
-def write_report(out: Path, summary: Mapping[str, Any], opened: Iterable[Any] | None) -> None:
-    pass
+def write_report(
+    out: Path, summary: Mapping[str, Any], files: Sequence[Path], opened: Opened | None, *, seed: int
+) -> None:
+    """Write report.html and leaderboard.md; without the benchmark at hand the report has no pictures."""
+    from rationalrewards.evaluation.benchmarks import find_benchmark
+    from rationalrewards.evaluation.gallery import Exhibit, choose, exhibits
+    from rationalrewards.evaluation.verdicts import read_card, read_said, read_verdicts
+    from rationalrewards.report.evaluate import write_evaluation_report, write_leaderboard
+
+    shown: list[Exhibit] = []
+    if len(files) == 1:
+        protocol = find_benchmark(read_card(files[0])["benchmark"]).protocol
+        chosen = choose(read_verdicts(files[0]), protocol, seed)
+        shown = exhibits(chosen, read_said(files[0], list(chosen)), opened)
+    title = "How often critics agree with people"
+    write_evaluation_report(summary, shown, out / "report.html", title=title)
+    write_leaderboard(summary, out / "leaderboard.md")
 
 
 def _finish(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> int:
@@ -219,19 +234,19 @@ def _print(summary: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=max(120, Console().width))  # a table of numbers that breaks lines is no table
+    console = Console(width=max(132, Console().width))  # a table of numbers that breaks lines is no table
     for name, page in (summary.get("benchmarks") or {summary["benchmark"]: summary}).items():
         first = next(iter(page["critics"].values()))
         table = Table(title=f"{name}: {first['n']} items, 95 % intervals", box=box.SIMPLE)
-        table.add_column("critic")
-        for column in ("published", "mean", "both", "decided", "three-way", "same in both", "read"):
+        table.add_column("critic", overflow="fold")
+        for column in ("published", "mean of orders", "decided", "three-way", "consistent", "read"):
             table.add_column(column, justify="right", no_wrap=True)
         for critic, figures in page["critics"].items():
             accuracy = figures["accuracy"]
             table.add_row(
                 critic,
                 _short(next(iter(figures["published"].values()), None)),
-                *(_short(accuracy[k]) for k in ("mean", "both", "decided_only", "three_way")),
+                *(_short(accuracy[k]) for k in ("mean", "decided_only", "three_way")),
                 _short(figures["order_consistency"], interval=False),
                 _short(figures["parse_rate"], interval=False),
             )

@@ -11,6 +11,7 @@ from rationalrewards.evaluation.estimate import resample
 from rationalrewards.evaluation.judged import Floats, Ints, Judged
 
 _RESAMPLES = 500
+_FEWEST = 10  # of a few images any two aspects correlate
 
 
 def halo(judged: Judged, seed: int) -> dict[str, Any] | None:
@@ -20,8 +21,8 @@ def halo(judged: Judged, seed: int) -> dict[str, Any] | None:
     ``images`` is over all judged images, ``differences`` over A minus B within a pair, where nothing that
     the two images share (the request, its difficulty) can correlate anything. Real images are better or
     worse in several ways at once, so some correlation is true: compare critics with each other, or with
-    people. An aspect that does not apply is left out pair by pair. ``None`` with fewer than two aspects
-    that vary.
+    people. An aspect that does not apply is left out pair by pair, and two that apply together to fewer
+    than ten images have no correlation. ``None`` with fewer than two aspects that vary.
     """
     aspects = list(judged.scores_a)
     a, b = (
@@ -51,7 +52,7 @@ def _correlated(aspects: list[str], table: Floats, groups: Ints, seed: int) -> d
     whole = _correlations(by_group.sum(axis=0)[None])[0]
     drawn = _correlations(resample(by_group, seed, _RESAMPLES))
     first = _first_component(whole, len(varied))
-    firsts = [_first_component(row, len(varied)) for row in drawn if not np.isnan(row).any()]
+    firsts = [_first_component(row, len(varied)) for row in drawn]
 
     def ends(draws: Any, estimate: float) -> dict[str, float]:
         kept = np.asarray(draws)[~np.isnan(draws)]
@@ -63,6 +64,7 @@ def _correlated(aspects: list[str], table: Floats, groups: Ints, seed: int) -> d
         "correlations": [
             {"aspects": [aspects[i], aspects[j]], **ends(drawn[:, n], float(whole[n]))}
             for n, (i, j) in enumerate(pairs)
+            if not np.isnan(whole[n])
         ],
         "first_component": ends(firsts, first),
     }
@@ -85,7 +87,7 @@ def _correlations(sums: Floats) -> Floats:
     """Correlation of each pair of aspects, shape (m, pairs), from sums of moments, shape (m, 6 pairs)."""
     n, x, y, xx, yy, xy = np.moveaxis(sums.reshape(len(sums), -1, 6), 2, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        covariance = xy - x * y / n
+        covariance = np.where(n >= _FEWEST, xy - x * y / n, np.nan)
         return np.clip(covariance / np.sqrt((xx - x * x / n) * (yy - y * y / n)), -1, 1)
 
 
