@@ -21,8 +21,9 @@ from rationalrewards.types import InputError
 if TYPE_CHECKING:
     from rationalrewards.evaluation.benchmarks import Opened
     from rationalrewards.evaluation.run import Entry
+    from rationalrewards.runs import Run
 
-_BASELINE = "baseline:"
+BASELINE = "baseline:"
 
 
 class EvaluateConfig(CriticConfig):
@@ -73,7 +74,7 @@ class EvaluateConfig(CriticConfig):
         for given in self.critic:
             name, equals, where = given.partition("=")
             named = bool(equals) and not set(name) & set(":/?")
-            found.append((name, where) if named else (given.removeprefix(_BASELINE), given))
+            found.append((name, where) if named else (given.removeprefix(BASELINE), given))
         return found
 
 
@@ -96,6 +97,10 @@ class RescoreConfig(Config):
 def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "rescore":
         return _rescore(argv[1:])
+    if argv and argv[0] == "audit":
+        from rationalrewards.commands import evaluate_audit
+
+        return evaluate_audit.main(argv[1:])
     config = resolve(EvaluateConfig, argv, "rationalrewards evaluate")
     if config.dry_run:
         return dry_run(config)
@@ -105,19 +110,16 @@ def main(argv: Sequence[str]) -> int:
         print(find_benchmark(config.benchmark).protocol.explain())
         return 0
     summary = asyncio.run(evaluate_critics(config))
-    return _finish(summary, config.out, as_json=config.as_json)
+    return finish(summary, config.out, as_json=config.as_json)
 
 
 async def evaluate_critics(config: EvaluateConfig) -> dict[str, Any]:
     """Carry out the evaluation that is asked for; returns its summary, which is in the run directory too."""
     from rationalrewards.evaluation.run import evaluate
-    from rationalrewards.runs import Run
 
     opened, rubric = open_items(config)
     entries = entries_of(config, rubric)
-    protocol = opened.benchmark.protocol
-    about = {"rubric_hash": rubric_hash(config, rubric), "protocol_hash": protocol.hash}
-    run = Run(config.out, "evaluate", config.settings(), **about)
+    run = open_run(config, "evaluate", opened, rubric)
     summary = await evaluate(opened, entries, run)
     write_report(run.path, summary, [run.path / "verdicts.parquet"], opened, seed=config.seed)
     return summary
@@ -149,8 +151,8 @@ def entries_of(config: EvaluateConfig, rubric: str) -> list[Entry]:
         raise InputError("two critics have the same name; name them apart with --critic NAME=CRITIC")
     entries = []
     for name, where in named:
-        if where.startswith(_BASELINE):
-            rule = where.removeprefix(_BASELINE)
+        if where.startswith(BASELINE):
+            rule = where.removeprefix(BASELINE)
             find_rule(rule)
             entries.append(Entry(name=name, mode="baseline", rule=rule))
         else:
@@ -165,12 +167,16 @@ def one_critic(config: EvaluateConfig, where: str, rubric: str) -> CriticConfig:
     return CriticConfig(**{**shared, "critic": where, "rubric": rubric, "config": None})
 
 
-def rubric_hash(config: EvaluateConfig, rubric: str) -> str:
+def open_run(config: EvaluateConfig, verb: str, opened: Opened, rubric: str) -> Run:
+    """The run directory, which belongs to these settings, this rubric and this protocol."""
     from rationalrewards.rubric import Rubric
+    from rationalrewards.runs import Run
 
-    return Rubric.load(
+    definition = Rubric.load(
         rubric, pointwise_template=config.pointwise_template, pairwise_template=config.pairwise_template
-    ).hash
+    )
+    about = {"rubric_hash": definition.hash, "protocol_hash": opened.benchmark.protocol.hash}
+    return Run(config.out, verb, config.settings(), **about)
 
 
 def _rescore(argv: Sequence[str]) -> int:
@@ -189,7 +195,7 @@ def _rescore(argv: Sequence[str]) -> int:
     run = Run(config.out, "evaluate rescore", config.settings())
     run.finish(summary)
     write_report(run.path, summary, config.verdicts, None, seed=config.seed)
-    return _finish(summary, config.out, as_json=config.as_json)
+    return finish(summary, config.out, as_json=config.as_json)
 
 
 def write_report(
@@ -211,7 +217,7 @@ def write_report(
     write_leaderboard(summary, out / "leaderboard.md")
 
 
-def _finish(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> int:
+def finish(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> int:
     if as_json:
         print_json(summary)
     else:

@@ -76,9 +76,8 @@ async def _ask(opened: Opened, entry: Entry, run: Run, file: VerdictsWriter) -> 
             file.write(entry.name, entry.mode, item, rule(item, seed))
         return {"rule": entry.rule}
     assert entry.open is not None
-    ledger = f"answers-{re.sub(r'[^A-Za-z0-9._-]+', '-', entry.name).strip('-')}"
     async with entry.open() as judge:
-        with run.ledger(ledger) as answers:
+        with run.ledger(ledger_name("answers", entry.name)) as answers:
             async for item, outcome in ask(judge, opened, entry.mode, answers, progress=entry.name):
                 file.write(entry.name, entry.mode, item, outcome)
         return {
@@ -87,6 +86,11 @@ async def _ask(opened: Opened, entry: Entry, run: Run, file: VerdictsWriter) -> 
             "sampling": asdict(judge.critic.sampling),
             "usage": asdict(judge.critic.usage),
         }
+
+
+def ledger_name(what: str, critic: str) -> str:
+    """The name of a critic's ledger, fit for a file."""
+    return f"{what}-{re.sub(r'[^A-Za-z0-9._-]+', '-', critic).strip('-')}"
 
 
 def summarise_files(paths: Sequence[Path], *, seed: int) -> dict[str, Any]:

@@ -28,17 +28,11 @@ _SCALE = (1.0, 4.0)
 
 
 def write_evaluation_report(
-    summary: Mapping[str, Any],
-    exhibits: Sequence[Exhibit],
-    out: Path,
-    *,
-    title: str,
-    probes: Mapping[str, Any] | None = None,
+    summary: Mapping[str, Any], exhibits: Sequence[Exhibit], out: Path, *, title: str
 ) -> Path:
     """Write the report of a summary to the file ``out``; style, script and pictures are inside.
 
-    ``exhibits`` are shown below the figures. ``probes`` are audits that asked further questions. Raises
-    ImageError when a picture of an exhibit cannot be used.
+    ``exhibits`` are shown below the figures. Raises ImageError when a picture of one cannot be used.
     """
     pages = summary.get("benchmarks") or {summary["benchmark"]: summary}
     return write_page(
@@ -51,7 +45,8 @@ def write_evaluation_report(
         left_out=summary["left_out"],
         cards=_cards(exhibits),
         fates=list(dict.fromkeys(exhibit.fate for exhibit in exhibits)),
-        probes=probes or {},
+        probes=summary.get("probes", {}),
+        contamination=summary.get("contamination"),
     )
 
 
