@@ -2,10 +2,10 @@
 
     python benchmarks/evaluate_statistics.py [--n 100000]
 
-Writes a verdicts file of one noisy critic (four aspects, pairs of one request grouped, some failures and ties)
-in a process of its own, then computes everything that ``evaluate rescore`` computes and reports the peak memory
-of the process. The alternative draws the groups of each resample one by one and averages the rows of all of
-them, for a single figure; it is timed on a hundredth of the resamples.
+Writes a verdicts file of one noisy critic (four aspects, pairs of one request grouped, some failures and
+ties) in a process of its own, then computes everything that ``evaluate rescore`` computes and reports the
+peak memory of the process. The alternative draws the groups of each resample one by one and averages the
+rows of all of them, for a single figure; it is timed on a hundredth of the resamples.
 """
 
 from __future__ import annotations

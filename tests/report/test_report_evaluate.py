@@ -30,8 +30,11 @@ class Reader(HTMLParser):
         self.loaded += [str(values[name]) for name in ("src", "href") if values.get(name)]
         if tag == "article":
             self.articles.append(values)
-        if tag not in ("meta", "link", "img", "line", "circle", "input", "path", "br", "rect"):
+        if tag not in ("meta", "link", "img", "input", "br"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass  # a shape that closes itself
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -41,24 +44,10 @@ class Reader(HTMLParser):
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
     with serving(Dials(score_noise=1.2, malformed=0.3)) as url:
+        critics = ("oracle", f"<b>={url}", "baseline:always-a")
+        flags = [part for critic in critics for part in ("--critic", critic)]
         code = main(
-            [
-                "evaluate",
-                "--benchmark",
-                "world",
-                "--n",
-                "40",
-                "--critic",
-                "oracle",
-                "--critic",
-                f"<b>={url}",
-                "--critic",
-                "baseline:always-a",
-                "--temperature",
-                "0",
-                "--out",
-                str(out),
-            ]
+            ["evaluate", "--benchmark", "world", "--n", "40", *flags, "--temperature", "0", "--out", str(out)]
         )
     assert code == 0
     return out
@@ -88,9 +77,7 @@ def test_the_gallery_shows_what_went_wrong_with_pictures_and_both_critiques(eval
     assert fates == {"critics differ", "no judgement"}  # one of the two is never wrong
     assert 0 < len(reader.articles) <= 24
     assert page.count("data:image/png") >= 4
-    assert (
-        "exchanged (the text calls the image shown first A" in page and "unreadable" in page
-    ) or "incomplete" in page
+    assert "exchanged (the text calls the image shown first A" in page and "No judgement." in page
 
 
 def test_the_markdown_table_has_a_row_per_critic_best_first(evaluated: Path, tmp_path: Path) -> None:
