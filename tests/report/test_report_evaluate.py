@@ -44,7 +44,7 @@ class Reader(HTMLParser):
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
     with serving(Dials(score_noise=1.2, malformed=0.3)) as url:
-        critics = ("oracle", f"<b>={url}", "baseline:always-a")
+        critics = ("oracle", f"<u>={url}", "baseline:always-a")
         flags = [part for critic in critics for part in ("--critic", critic)]
         code = main(
             ["evaluate", "--benchmark", "world", "--n", "40", *flags, "--temperature", "0", "--out", str(out)]
@@ -59,7 +59,7 @@ def test_the_page_is_whole_and_loads_nothing(evaluated: Path) -> None:
     reader.feed(page)
     assert reader.open == []
     assert all(link.startswith(("data:", "#")) for link in reader.loaded)
-    assert "&lt;b&gt;" in page and "<b><" not in page.replace("<b><small", "")
+    assert "&lt;u&gt;" in page and "<u>" not in page
     for words in (
         "Better, or lucky?",
         "Calibration",
@@ -83,7 +83,7 @@ def test_the_gallery_shows_what_went_wrong_with_pictures_and_both_critiques(eval
 def test_the_markdown_table_has_a_row_per_critic_best_first(evaluated: Path, tmp_path: Path) -> None:
     table = (evaluated / "leaderboard.md").read_text(encoding="utf-8")
     rows = [line for line in table.splitlines() if line.startswith("| ")]
-    assert [row.split("|")[1].strip() for row in rows] == ["critic", "oracle", "<b>", "always-a"]
+    assert [row.split("|")[1].strip() for row in rows] == ["critic", "oracle", "<u>", "always-a"]
     assert {row.count("|") for row in table.splitlines() if row.startswith("|")} == {12}
     assert re.search(r"\| oracle \| 100\.0 \[9\d\.\d, 100\.0\] \|", table)
     summary = json.loads((evaluated / "summary.json").read_text())

@@ -238,6 +238,7 @@ def finish(summary: Mapping[str, Any], out: Path, *, as_json: bool) -> int:
 def _print(summary: Mapping[str, Any]) -> None:
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(width=max(132, Console().width))  # a table of numbers that breaks lines is no table
@@ -250,7 +251,7 @@ def _print(summary: Mapping[str, Any]) -> None:
         for critic, figures in page["critics"].items():
             accuracy = figures["accuracy"]
             table.add_row(
-                critic,
+                escape(critic),
                 _short(next(iter(figures["published"].values()), None)),
                 *(_short(accuracy[k]) for k in ("mean", "decided_only", "three_way")),
                 _short(figures["order_consistency"], interval=False),

@@ -71,7 +71,9 @@ def write_leaderboard(summary: Mapping[str, Any], out: Path) -> Path:
                 figures["order_consistency"],
                 figures["parse_rate"],
             ]
-            lines.append(f"| {critic} | " + " | ".join(_cell(figure) for figure in cells) + " |")
+            lines.append(
+                f"| {critic.replace('|', '/')} | " + " | ".join(_cell(figure) for figure in cells) + " |"
+            )
         lines.append("")
     out.write_text("\n".join(lines), encoding="utf-8")
     return out
