@@ -47,6 +47,8 @@ class Local:
         self._dtype = dtype
         self._batch_size = batch_size
         self._given: tuple[Any, Any] | None = None
+        self._net: Any
+        self._processor: Any
         self._version = ""
 
     @classmethod
@@ -81,7 +83,9 @@ class Local:
                     f"{self._name!r} cannot be loaded as a vision-language checkpoint ({error}); "
                     "give a directory written by save_pretrained, or a model name of the hub"
                 ) from error
-        self._ask = Batcher(self._answers, lambda one, other: True, self._batch_size, "critic-local")
+        self._ask: Batcher[Question, Answer | Failure] = Batcher(
+            self._answers, lambda one, other: True, self._batch_size, "critic-local"
+        )
 
     async def check(self) -> None:
         """Nothing to do: what could be wrong with a checkpoint is found when it is opened."""
@@ -110,9 +114,9 @@ class Local:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = torch.device(self._device) if self._device else accelerator or torch.device("cpu")
         default = "float32" if device.type == "cpu" else "auto"
-        self._processor: Any = load_processor(self._name)
+        self._processor = load_processor(self._name)
         net: Any = AutoModelForImageTextToText.from_pretrained(self._name, dtype=self._dtype or default)
-        self._net: Any = net.to(device).eval()
+        self._net = net.to(device).eval()
         self._version = _version(self._name, net.config)
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer | Failure | Exception]:
