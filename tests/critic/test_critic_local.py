@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from fakes.tiny_qwen import save_tiny_qwen
 from rationalrewards import Critic, Failure, InputError, Judge, Pair, Rubric, Sample
-from rationalrewards.critic.backend import Sampling
+from rationalrewards.critic.backend import Question, Sampling
+from rationalrewards.critic.encoding import chat_of
+from rationalrewards.critic.encoding import encode as encode_chat
+from rationalrewards.critic.local import Local
 from rationalrewards.critic.usage import metered
 from rationalrewards.images import encode
 from rationalrewards.rubric import ImageSlot, Prompt
@@ -16,99 +21,11 @@ from rationalrewards.rubric import ImageSlot, Prompt
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-SPECIAL = [
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
-TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% for part in message.content -%}
-{%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- else -%}{{ part.text }}{%- endif -%}
-{%- endfor -%}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}"""
-
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The path of a saved Qwen3-VL whose tokens are single bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import (
-        PreTrainedTokenizerFast,
-        Qwen2VLImageProcessorPil,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-    )
-
-    from rationalrewards.critic.processor import without_video
-
-    torch.set_num_threads(1)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytewise.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytewise,
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        additional_special_tokens=SPECIAL,
-    )
-    token = tokenizer.convert_tokens_to_ids
-    heads = {"hidden_size": 32, "intermediate_size": 64}
-    config = Qwen3VLConfig(
-        text_config={
-            **heads,
-            "vocab_size": len(tokenizer),
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [4, 2, 2],
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            **heads,
-            "depth": 2,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    network = Qwen3VLForConditionalGeneration(config)
-    with torch.no_grad():  # as initialised, the logits would hardly depend on the question
-        for weights in network.parameters():
-            weights.mul_(25 if weights.dim() > 1 else 1)
-    network.generation_config.eos_token_id = tokenizer.eos_token_id
-    network.generation_config.pad_token_id = tokenizer.pad_token_id
-    images = Qwen2VLImageProcessorPil(
-        patch_size=16,
-        temporal_patch_size=2,
-        merge_size=2,
-        size={"shortest_edge": 1024, "longest_edge": 65536},
-    )
-    path = tmp_path_factory.mktemp("critic") / "tiny-qwen3-vl"
-    network.save_pretrained(path)
-    without_video(Qwen3VLProcessor)(images, tokenizer, TEMPLATE).save_pretrained(path)
-    return path
+    return save_tiny_qwen(tmp_path_factory.mktemp("critic") / "tiny-qwen3-vl")
 
 
 def sampling(**changes):
@@ -174,13 +91,13 @@ async def test_greedy_is_what_transformers_gives(checkpoint, png):
 
 async def test_sampling_follows_the_models_probabilities(checkpoint):
     """The Gumbel draw against the softmax it must follow: a chi-squared test with a fixed seed."""
-    from rationalrewards.critic.local import _sampler
+    from rationalrewards.critic.decoding import Sampler
 
     scores = torch.tensor([[2.0, 1.0, 0.0, -1.0, -9.0]])
     draws = 4000
     for temperature, top_p in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.8)):
-        processors = _sampler(temperature, top_p, 1, "cpu")
-        picks = torch.stack([processors(None, scores.clone()).argmax() for _ in range(draws)])
+        sampler = Sampler(sampling(temperature=temperature, top_p=top_p, seed=1), "cpu")
+        picks = torch.stack([sampler(None, scores.clone()).argmax() for _ in range(draws)])
         expected = torch.softmax(scores[0] / temperature, 0)
         if top_p < 1:
             expected = torch.where(torch.arange(5) < 2, expected, 0.0)  # 0.64 + 0.24 first exceed 0.8
@@ -221,6 +138,41 @@ async def test_the_judge_gets_a_failure_from_nonsense(checkpoint, png):
         assert (critic.usage.calls, critic.usage.resamples) == (2, 1)
         verdict = await judge.compare(Pair(prompt="a cube", image_a=png(1), image_b=png(2)))
         assert verdict.winner is None
+
+
+async def test_tokens_carry_the_models_own_probabilities(checkpoint, png):
+    """Against the logits that ``generate`` keeps; and the temperature has no part in them."""
+    question = Question(
+        system="You see.",
+        parts=(encode(png(1)), "What is this?"),
+        sampling=sampling(temperature=0),
+        top_logprobs=3,
+    )
+    local = Local(str(checkpoint))
+    await local.open()
+    answer, _ = await local.reply(question)
+    plain, _ = await local.reply(replace(question, top_logprobs=0))
+    drawn, _ = await local.reply(replace(question, sampling=sampling(temperature=0.1)))
+    inputs, tokenizer = encode_chat(local._processor, chat_of(question)), local._processor.tokenizer
+    await local.close()
+    assert plain == replace(answer, tokens=())
+    assert drawn.tokens[0].top == answer.tokens[0].top
+
+    from transformers import AutoModelForImageTextToText
+
+    network = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+    kept = network.generate(
+        **inputs, max_new_tokens=40, do_sample=False, return_dict_in_generate=True, output_logits=True
+    )
+    chosen = kept.sequences[0, inputs["input_ids"].shape[1] :]
+    assert len(answer.tokens) == len(chosen) > 1
+    for token, logits, id in zip(answer.tokens, kept.logits, chosen, strict=True):
+        logprobs = logits[0].log_softmax(-1)
+        assert token.logprob == pytest.approx(logprobs[id].item(), abs=1e-5)
+        best = logprobs.topk(3)
+        assert [chance for _, chance in token.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert [text for text, _ in token.top] == [tokenizer.decode([n]) for n in best.indices.tolist()]
+    assert "".join(token.text for token in answer.tokens) == tokenizer.decode(chosen)
 
 
 async def test_control_tokens_in_a_request_are_text(checkpoint, png):
