@@ -22,6 +22,7 @@ from benchmarks_made import (
     mmrb2,
     mmrb2_row,
 )
+from datasets_made import picture
 
 from fakes.openai_server import EDIT_ASPECTS, FakeServer, image_urls, pairwise_reply, pointwise_reply
 from rationalrewards import Critic, Judge
@@ -391,3 +392,42 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "genai-t2i: 2 items" in out and "always-a" in out and "0.250 [" in out
     assert "1 rows left out; the first: g.parquet, row 3: the label is 'maybe'" in err
     assert not math.isnan(json.loads((tmp_path / "run" / "summary.json").read_text())["n"])
+
+
+@pytest.mark.parametrize("mode", ["pointwise", "pairwise"])
+def test_expected_scores_break_ties(tmp_path: Path, mode: Any) -> None:
+    """The critic writes 3 for both images, and was nearer to 4 for the red one, which people prefer."""
+    red = base64.b64encode(picture("red")).decode()
+
+    def reply(request: dict[str, Any]) -> str:
+        red_first = [image.endswith(red) for image in image_urls(request)]
+        if len(red_first) == 1:
+            return pointwise_reply((3, 3, None), refined="up" if red_first[0] else "down")
+        return pairwise_reply((3, 3, None), (3, 3, None)) + ("up" if red_first[0] else "down")
+
+    def logprobs(text: str) -> list[dict[str, Any]]:
+        """Every 3 might have been a 4 or a 2; of a comparison, only those of image A."""
+        other = "4" if "up" in text else "2"
+        tokens: list[dict[str, Any]] = []
+        for place, sign in enumerate(text):
+            about_b = text[max(0, place - 9) : place].endswith("Score B: ")
+            chances = {"3": 0.6, other: 0.4} if sign == "3" and not about_b else {sign: 1.0}
+            top = [{"token": t, "logprob": math.log(p), "bytes": None} for t, p in chances.items()]
+            tokens.append({**top[0], "top_logprobs": top})
+        return tokens
+
+    async def ask(*, expected: bool) -> dict[str, Any]:
+        async with FakeServer(reply=reply, logprobs=logprobs) as server:
+            config = EvaluateConfig(
+                benchmark="genai-t2i",
+                data=str(genai_t2i(tmp_path / "g.parquet", ("leftvote", "leftvote"))),
+                critic=(f"fake={server.url}",),
+                mode=mode,
+                expected=expected,
+                out=tmp_path / f"{expected}",
+            )
+            return await evaluate_critics(config)
+
+    assert accuracy(asyncio.run(ask(expected=False)))["mean"] == 0
+    summary = asyncio.run(ask(expected=True))
+    assert accuracy(summary)["mean"] == 1 and summary["asked"]["fake"]["expected"] is True

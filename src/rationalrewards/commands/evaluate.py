@@ -56,6 +56,8 @@ class EvaluateConfig(CriticConfig):
     """t2i, edit, or the path of your own rubric (TOML); auto is edit where the items have a source image."""
     mode: Literal["pairwise", "pointwise"] = "pairwise"
     """Both images in both orders, or each image alone."""
+    expected: bool = False
+    """Scores from the probabilities of the critic's tokens instead of those it wrote: finer, fewer ties."""
     out: Path = Path("runs/evaluate")
     """Run directory: verdicts.parquet, summary.json, report.html. Continued if there."""
     explain: bool = False
@@ -156,7 +158,9 @@ def entries_of(config: EvaluateConfig, rubric: str) -> list[Entry]:
             find_rule(rule)
             entries.append(Entry(name=name, mode="baseline", rule=rule))
         else:
-            judge = partial(open_judge, one_critic(config, where, rubric), config.mode == "pointwise")
+            alone = config.mode == "pointwise"
+            one = one_critic(config, where, rubric)
+            judge = partial(open_judge, one, alone, expected=config.expected)
             entries.append(Entry(name=name, mode=config.mode, open=judge))
     return entries
 

@@ -100,7 +100,7 @@ async def _probe(
 
     found: dict[str, Any] = {}
     with run.ledger(ledger_name("probes", name)) as ledger:
-        async with open_judge(critic, score_only=True) as judge:
+        async with open_judge(critic, score_only=True, expected=config.expected) as judge:
             found["damage"] = await damage_response(judge, samples, ledger, config.seed)
             found["language"] = None
             if translations:
@@ -108,7 +108,7 @@ async def _probe(
         found["repeats"] = {}
         for temperature in TEMPERATURES:
             warm = critic.model_copy(update={"temperature": temperature})
-            async with open_judge(warm, score_only=True) as judge:
+            async with open_judge(warm, score_only=True, expected=config.expected) as judge:
                 found["repeats"][f"{temperature:g}"] = await repeat_variance(
                     judge, samples, config.repeats, ledger, config.seed
                 )

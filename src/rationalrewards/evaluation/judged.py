@@ -14,10 +14,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Strings = npt.NDArray[np.object_]
 
-Mode = Literal["pairwise", "pointwise", "expected", "baseline"]
-"""How a critic was asked: both images in both orders; each image alone; each image alone, with expected
-instead of sampled scores; or not at all (a rule without a critic).
-"""
+Mode = Literal["pairwise", "pointwise", "baseline"]
+"""How a critic was asked: both images in both orders; each image alone; or not at all (a rule)."""
 
 EQUAL = 1e-9
 """Margins up to this are equal scores, as in ``Comparison.winner``."""

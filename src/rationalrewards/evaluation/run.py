@@ -84,6 +84,7 @@ async def _ask(opened: Opened, entry: Entry, run: Run, file: VerdictsWriter) -> 
             "model": judge.critic.model,
             "rubric_hash": judge.rubric.hash,
             "sampling": asdict(judge.critic.sampling),
+            "expected": judge.expected,
             "usage": asdict(judge.critic.usage),
         }
 

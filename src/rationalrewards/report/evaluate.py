@@ -23,6 +23,7 @@ COLUMNS = {
     "three_way": "three-way",
     "half_credit": "half credit",
 }
+_FOR_PAPERS = ("mean", "both", "decided_only", "three_way", "half_credit")
 _SERIES = 8
 _SCALE = (1.0, 4.0)
 
@@ -61,13 +62,15 @@ def write_leaderboard(summary: Mapping[str, Any], out: Path) -> Path:
             f"**{name}**, {first['n']} items in {first['groups']} groups; accuracy in %, 95 % intervals. "
             f"Protocol {page['protocol']['hash'][:8]}; a failed answer is wrong.",
             "",
-            "| critic | published | " + " | ".join(COLUMNS.values()) + " | same in both orders | read |",
-            "|---" * (len(COLUMNS) + 4) + "|",
+            "| critic | published | "
+            + " | ".join(COLUMNS[c] for c in _FOR_PAPERS)
+            + " | consistent | read |",
+            "|---" * (len(_FOR_PAPERS) + 4) + "|",
         ]
         for critic, figures in critics.items():
             cells = [
                 next(iter(figures["published"].values()), None),
-                *(figures["accuracy"][column] for column in COLUMNS),
+                *(figures["accuracy"][column] for column in _FOR_PAPERS),
                 figures["order_consistency"],
                 figures["parse_rate"],
             ]
