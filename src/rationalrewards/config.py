@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def resolve(kind: type[C], argv: Sequence[str], prog: str) -> C:
     parsed: Any = tyro.cli(
         kind,
         prog=prog,
+        description=inspect.getdoc(kind),  # or a docstring parser takes out the examples
         args=flags,
         default=kind.model_construct(**start),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -110,6 +110,14 @@ def test_genai(tmp_path: Path) -> None:
     assert (edits[0].pair.prompt, edits[0].pair.source) == ("make it red", GREY)
 
 
+def test_the_hub_is_read_where_it_has_the_images(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    genai_t2i(tmp_path / "set" / "train-00000.parquet")
+    found = items("genai-t2i", f"hub:{tmp_path / 'set'}")
+    assert [item.label for item in found] == ["A", "B", "tie", "both_bad"]
+    assert found[0].pair.image_a == RED
+
+
 def test_editreward_bench_groups_what_belongs_together(tmp_path: Path) -> None:
     found = items("editreward", editreward_bench(tmp_path / "e.parquet"))
     assert [item.label for item in found] == ["A", "both_bad", "tie", "A", "B", "B"]

@@ -49,7 +49,8 @@ def run(capsys: pytest.CaptureFixture[str], *argv: Any) -> tuple[int, dict[str, 
 
 def accuracy(summary: dict[str, Any], critic: str | None = None) -> dict[str, float]:
     figures = summary["critics"][critic] if critic else summary
-    return {name: figure["mean"] for name, figure in figures["accuracy"].items()}
+    ties = {name: figures["with_ties"][name] for name in ("three_way", "half_credit")}
+    return {name: figure["mean"] for name, figure in (figures["accuracy"] | ties).items()}
 
 
 @pytest.mark.parametrize("benchmark", ["world", "world-edit"])
@@ -372,6 +373,13 @@ def test_wrong_input_is_one_sentence(
     assert main(["evaluate", *argv]) == 2
     err = capsys.readouterr().err
     assert said in err and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "evaluate audit", "evaluate rescore"])
+def test_each_verb_has_help_with_an_example(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*verb.split(), "--help"])
+    assert f"rationalrewards {verb} --" in capsys.readouterr().out
 
 
 def test_explain_and_dry_run_ask_nobody(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

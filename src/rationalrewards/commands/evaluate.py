@@ -15,7 +15,7 @@ import tyro
 from pydantic import Field
 
 from rationalrewards.commands.common import CriticConfig, dry_run, open_judge, print_json
-from rationalrewards.config import Config, JsonFlag, resolve
+from rationalrewards.config import JsonFlag, resolve
 from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ class EvaluateConfig(CriticConfig):
 
     Example:
       rationalrewards evaluate --benchmark world --n 500 --critic oracle --critic baseline:coin --out runs/e
+
     A critic behind a URL, on a file, with a name of its own, and what counts as right there:
       rationalrewards evaluate --benchmark mmrb2-t2i --data mmrb2.json --critic mine=http://localhost:8000/v1
       rationalrewards evaluate --benchmark mmrb2-t2i --explain
+
     Afterwards: rationalrewards evaluate rescore --help, rationalrewards evaluate audit --help
     """
 
@@ -80,29 +82,12 @@ class EvaluateConfig(CriticConfig):
         return found
 
 
-class RescoreConfig(Config):
-    """Compute all figures again from stored verdicts; no critic, no images. Several files are compared.
-
-    Example:
-      rationalrewards evaluate rescore --verdicts a/verdicts.parquet b/verdicts.parquet --out runs/ab
-    """
-
-    verdicts: tuple[Path, ...] = ()
-    """verdicts.parquet of one or several runs: other critics on the same items, or other benchmarks."""
-    out: Path = Path("runs/rescored")
-    """Where summary.json, report.html and leaderboard.md go."""
-    seed: int = 0
-    """Fixes the folds and the bootstrap; with the run's own seed the figures are the same."""
-    as_json: JsonFlag = False
-
-
 def main(argv: Sequence[str]) -> int:
-    if argv and argv[0] == "rescore":
-        return _rescore(argv[1:])
-    if argv and argv[0] == "audit":
-        from rationalrewards.commands import evaluate_audit
+    if argv and argv[0] in ("audit", "rescore"):
+        from rationalrewards.commands import evaluate_audit, evaluate_rescore
 
-        return evaluate_audit.main(argv[1:])
+        after = evaluate_audit.main if argv[0] == "audit" else evaluate_rescore.main
+        return after(argv[1:])
     config = resolve(EvaluateConfig, argv, "rationalrewards evaluate")
     if config.dry_run:
         return dry_run(config)
@@ -183,25 +168,6 @@ def open_run(config: EvaluateConfig, verb: str, opened: Opened, rubric: str) -> 
     return Run(config.out, verb, config.settings(), **about)
 
 
-def _rescore(argv: Sequence[str]) -> int:
-    config = resolve(RescoreConfig, argv, "rationalrewards evaluate rescore")
-    if config.dry_run:
-        return dry_run(config)
-    from rationalrewards.evaluation.run import summarise_files
-    from rationalrewards.runs import Run
-
-    if not config.verdicts:
-        raise InputError("--verdicts is missing; give the verdicts.parquet of an evaluate run")
-    for path in config.verdicts:
-        if not path.is_file():
-            raise InputError(f"there is no verdicts file {path}")
-    summary = summarise_files(config.verdicts, seed=config.seed)
-    run = Run(config.out, "evaluate rescore", config.settings())
-    run.finish(summary)
-    write_report(run.path, summary, config.verdicts, None, seed=config.seed)
-    return finish(summary, config.out, as_json=config.as_json)
-
-
 def write_report(
     out: Path, summary: Mapping[str, Any], files: Sequence[Path], opened: Opened | None, *, seed: int
 ) -> None:
@@ -253,7 +219,7 @@ def _print(summary: Mapping[str, Any]) -> None:
         for column in ("published", "mean of orders", "decided", "three-way", "consistent", "read"):
             table.add_column(column, justify="right", no_wrap=True)
         for critic, figures in page["critics"].items():
-            accuracy = figures["accuracy"]
+            accuracy = figures["accuracy"] | figures["with_ties"]
             table.add_row(
                 escape(critic),
                 _short(next(iter(figures["published"].values()), None)),

@@ -12,10 +12,10 @@ from rationalrewards.evaluation.judged import Bools, Floats, Judged, decide
 from rationalrewards.evaluation.protocol import Protocol
 from rationalrewards.evaluation.ties import cross_fitted
 
-ACCURACIES = ("forward", "reverse", "mean", "both", "decided_only", "three_way", "half_credit")
 HEADLINES = ("forward", "reverse", "mean", "both", "decided_only")
-"""Those that no failure can ever raise, whatever else happens: each item's part is fixed by its own answers.
-A chosen tie threshold depends on the other items' answers, so the rest cannot promise it."""
+"""What no failure can ever raise, whatever else happens: each item's part is fixed by its own answers."""
+WITH_TIES = ("three_way", "half_credit")
+"""What depends on a chosen tie threshold, and so on the other items' answers: that promise cannot be made."""
 
 
 def thresholds(judged: Judged, protocol: Protocol, seed: int) -> tuple[Floats, list[float]]:
@@ -101,12 +101,12 @@ def measure(judged: Judged, protocol: Protocol, seed: int) -> dict[str, Any]:
             "tie": int(((judged.labels == 0) & ~judged.both_bad).sum()),
             "both_bad": int(judged.both_bad.sum()),
         },
-        "accuracy": {name: shown(name) for name in ACCURACIES},
+        "accuracy": {name: shown(name) for name in HEADLINES},
+        "with_ties": {name: shown(name) for name in WITH_TIES} | {"thresholds": folds},
         "order_consistency": shown("order_consistency"),
         "first_position_rate": shown("first_position_rate"),
         "parse_rate": shown("parse_rate"),
         "failures": dict(sorted(failures.items())),
-        "tie_thresholds": folds,
         "published": {name: f.to_dict() for name, f in protocol.published(judged, seed).items()},
         "subsets": subsets(judged, columns, seed),
     }

@@ -83,8 +83,9 @@ def write_leaderboard(summary: Mapping[str, Any], out: Path) -> Path:
 
 
 def ranked(page: Mapping[str, Any]) -> dict[str, Any]:
-    """The critics of a page, the most often right (three-way) first."""
-    order = sorted(page["critics"].items(), key=lambda entry: -entry[1]["accuracy"]["three_way"]["mean"])
+    """The critics of a page, the most often right (three-way) first; all their accuracies in one place."""
+    merged = {name: f | {"accuracy": f["accuracy"] | f["with_ties"]} for name, f in page["critics"].items()}
+    order = sorted(merged.items(), key=lambda entry: -entry[1]["accuracy"]["three_way"]["mean"])
     return dict(order)
 
 
