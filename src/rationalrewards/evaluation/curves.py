@@ -61,11 +61,9 @@ def threshold_curve(judged: Judged) -> list[dict[str, Any]]:
     if not len(size):
         return []
     curve = []
-    for threshold in np.linspace(0, float(np.quantile(size, 0.95)), _STEPS):
+    for threshold in np.unique(np.linspace(0, float(np.quantile(size, 0.95)), _STEPS)):
         answer = decide(judged.margin, float(threshold))
         found = wilson(int((answer == judged.labels).sum()), len(judged))
         decided = float(np.isin(answer, (1, -1)).mean())
         curve.append({"threshold": float(threshold), "decided": decided, **found.to_dict()})
-        if threshold == size.max():
-            break
     return curve

@@ -46,7 +46,7 @@ class Figure:
 class Estimates:
     """Estimates of several columns from the same resamples, so that they may be averaged and subtracted.
 
-    ``groups`` numbers the group of each item from 0. A column without a counted item has no estimate.
+    ``groups`` numbers the group of each item. A column without a counted item has no estimate.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Estimates:
         level: float = 0.95,
     ) -> None:
         self._level = level
+        groups = np.unique(groups, return_inverse=True)[1]  # of a part of the items, some groups are empty
         split = {name: _split(column) for name, column in columns.items()}
         self._items = {name: int((den > 0).sum()) for name, (_, den) in split.items()}
         names = [name for name, n in self._items.items() if n]

@@ -23,7 +23,7 @@ from rationalrewards.evaluation.judged import Mode
 from rationalrewards.evaluation.outcomes import ask
 from rationalrewards.evaluation.summary import Verdicts, summarise
 from rationalrewards.evaluation.verdicts import VerdictsWriter, read_card, read_verdicts
-from rationalrewards.runs import Run, versions
+from rationalrewards.runs import Run, content_key, versions
 from rationalrewards.types import InputError
 
 _REASONS = 50  # of the rows left out, so many are told
@@ -90,8 +90,8 @@ async def _ask(opened: Opened, entry: Entry, run: Run, file: VerdictsWriter) -> 
 
 
 def ledger_name(what: str, critic: str) -> str:
-    """The name of a critic's ledger, fit for a file."""
-    return f"{what}-{re.sub(r'[^A-Za-z0-9._-]+', '-', critic).strip('-')}"
+    """The name of a critic's ledger: fit for a file, and never another critic's."""
+    return f"{what}-{re.sub(r'[^A-Za-z0-9._-]+', '-', critic).strip('-')}-{content_key(critic)[:6]}"
 
 
 def summarise_files(paths: Sequence[Path], *, seed: int) -> dict[str, Any]:

@@ -207,6 +207,9 @@ def _of(aspect: str | None, said: Any) -> float | Failure:
 
 
 def _one(aspect: str, scores: Mapping[str, float | None]) -> float | Failure:
+    """The score of one aspect. A scalar reward has a single score, and has it for every question."""
+    if len(scores) == 1:
+        return mean_score(scores)
     if aspect not in scores:
         raise InputError(
             f"people were asked about {aspect}, which the rubric does not have; it has {', '.join(scores)}"

@@ -1,8 +1,8 @@
 """Damage response: spoil an image in one known way, and see which aspect moves.
 
-A blurred or noisy image must lose physical quality and nothing else; turned colours concern what the
-request says about colours; scrambled tiles make text unreadable and leave the layout. What moves besides is
-halo.
+A blurred or noisy image must lose physical quality, and text its legibility, and nothing else: what moves
+besides is halo. Turned colours concern what the request says about colours, scrambled tiles make text
+unreadable; both may rightly cost other aspects too.
 """
 
 from __future__ import annotations
