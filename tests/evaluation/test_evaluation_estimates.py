@@ -81,6 +81,13 @@ def test_numbers_of_groups_do_not_depend_on_the_order_of_rows() -> None:
     assert codes(["b", "a", "b", "c"]).tolist() == [1, 0, 1, 2]
 
 
+def test_a_part_of_the_items_is_estimated_as_if_it_were_all() -> None:
+    values, gaps = np.array([1.0, 0, 1, 1, 0]), np.array([0, 0, 5, 9, 9])
+    assert estimate({"x": values}, gaps, seed=1) == estimate(
+        {"x": values}, codes(list(map(str, gaps))), seed=1
+    )
+
+
 MARGINS = st.lists(
     st.tuples(st.sampled_from([-1, 0, 1]), st.sampled_from([x / 4 for x in range(-6, 7)])),
     min_size=1,
@@ -101,6 +108,13 @@ def test_the_best_threshold_is_the_best_of_all(rows: list[tuple[int, float]], de
     assert right(found) == max(map(right, tried))
     if right(default) == right(found):
         assert found == default
+
+
+def test_a_default_that_separates_margins_by_a_rounding_error_is_kept() -> None:
+    """What the embedded world calls a tie is a difference of floats below 0.1, by however little."""
+    margin = np.array([0.05, 3.6 - 3.5 - 4e-16, 3.6 - 3.5, 0.3])
+    assert margin[1] < 0.1 < margin[2] < 0.1 + 1e-15
+    assert best_threshold(margin, np.array([0, 0, 1, 1]), 0.1) == 0.1
 
 
 def test_a_threshold_is_never_chosen_on_the_labels_it_judges() -> None:

@@ -42,7 +42,7 @@ def best_threshold(margin: Floats, labels: Ints, default: float = 0.0) -> float:
     right = right_as_tie + right_as_side[-1] - right_as_side  # the k smallest margins are ties
     low = np.concatenate([[-np.inf], size])
     high = np.concatenate([size, [size[-1] + 2 * max(1.0, default)]])
-    possible = (high - low > EQUAL) & (high > EQUAL)  # equal margins stand and fall together
+    possible = (high > low) & (high > EQUAL)  # equal margins stand and fall together
     low, high = low[possible], high[possible]
     at = max(default, EQUAL)
     middle = np.where(low <= EQUAL, 0.0, (low + high) / 2)
