@@ -211,7 +211,7 @@ def _print(summary: Mapping[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=max(132, Console().width))  # a table of numbers that breaks lines is no table
+    console = Console(width=max(140, Console().width))  # a table of numbers that breaks lines is no table
     for name, page in (summary.get("benchmarks") or {summary["benchmark"]: summary}).items():
         first = next(iter(page["critics"].values()))
         table = Table(title=f"{name}: {first['n']} items, 95 % intervals", box=box.SIMPLE)
@@ -234,4 +234,4 @@ def _short(figure: Mapping[str, Any] | None, *, interval: bool = True) -> str:
     if figure is None:
         return "-"
     share = f"{figure['mean']:.3f}"
-    return f"{share} [{figure['low']:.2f}, {figure['high']:.2f}]" if interval else share
+    return f"{share} [{figure['low']:.3f}, {figure['high']:.3f}]" if interval else share
