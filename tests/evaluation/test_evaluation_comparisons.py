@@ -16,6 +16,7 @@ from rationalrewards.evaluation.aggregate import aggregation, equal_mean, gated_
 from rationalrewards.evaluation.calibration import calibration
 from rationalrewards.evaluation.compare import compare_critics, holm, mcnemar
 from rationalrewards.evaluation.curves import coverage_curve, margin_curve, threshold_curve
+from rationalrewards.evaluation.published import all_of_group
 from rationalrewards.evaluation.ties import folds_of
 from rationalrewards.types import InputError
 
@@ -188,3 +189,17 @@ def test_four_way_tells_two_kinds_of_tie_apart() -> None:
     )
     found = FOUR.published(judged, 0)
     assert found["accuracy"].mean == 3 / 6 and found["without ties"].mean == 1 / 2
+
+
+def test_a_group_is_right_when_all_its_pairs_are_there_and_right() -> None:
+    judged = made(
+        [1, -1, 1, 1, 1, -1, 1],
+        [1.0, -1, 1, 1, -1, 1, math.nan],
+        groups=[0, 0, 0, 1, 1, 2, 3],
+        subsets=np.array(["3pair"] * 5 + ["2pair"] * 2, dtype=object),
+    )
+    found = all_of_group(judged, 0)
+    assert (found["groups, 3pair"].mean, found["groups, 3pair"].n) == (0.5, 2)  # the second lacks a pair, too
+    assert (found["groups, 2pair"].mean, found["groups"].mean, found["pairs"].mean) == (0, 0.25, 4 / 7)
+    short = judged.only(np.array([True, True, False, True, True, True, True]))
+    assert all_of_group(short, 0)["groups, 3pair"].mean == 0

@@ -390,6 +390,8 @@ def test_explain_and_dry_run_ask_nobody(capsys: pytest.CaptureFixture[str], tmp_
     assert main(["evaluate", "--config", str(file), "--n", "7", "--dry-run"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["n"], found["critic"]) == (7, ["oracle", "baseline:coin"])
+    assert main(["evaluate", "--config", str(file), "--critic", "x=oracle", "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["critic"] == ["x=oracle"]  # flags win over the file
 
 
 def test_a_table_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -58,15 +58,20 @@ def at_threshold(threshold: float) -> Published:
     return figures
 
 
+_PAIRS = {"2pair": 1, "3pair": 3, "4pair": 6}
+
+
 def all_of_group(judged: Judged, seed: int) -> dict[str, Figure]:
-    """A group is right when every pair in it is, in the order given (EditReward-Bench): by size, and
-    overall.
+    """A group is right when every pair in it is, in the order given (EditReward-Bench): by size, and all.
+
+    A group that lacks a pair, because it could not be used, is wrong: it would be too easy.
     """
     right = (decide(judged.forward) == judged.labels).astype(np.float64)
     first = np.zeros(len(judged), dtype=bool)
     first[np.unique(judged.groups, return_index=True)[1]] = True
-    size = np.bincount(judged.groups)
-    whole = np.bincount(judged.groups, right)[judged.groups] == size[judged.groups]
+    size = np.bincount(judged.groups)[judged.groups]
+    wanted = np.maximum(size, [_PAIRS.get(str(subset), 0) for subset in judged.subsets])
+    whole = np.bincount(judged.groups, right)[judged.groups] == wanted
     groups = np.where(first, whole, np.nan)
     columns: dict[str, Column] = {
         f"groups, {name}": np.where(judged.subsets == name, groups, np.nan)

@@ -8,7 +8,7 @@ from rationalrewards.preferences.hpdv3 import FORMAT
 BENCHMARK = Benchmark(
     protocol=Protocol(
         name="hpdv3",
-        labels=("A", "tie"),
+        labels=("A",),
         right="the preferred image has the strictly higher score",
         ties="there are none among the labels; equal scores are wrong",
         orders="as given",
