@@ -109,9 +109,7 @@ def _page(page: Mapping[str, Any]) -> dict[str, Any]:
         "charts": [
             made
             for made in (
-                _chart(
-                    asked, "Calibration", "confidence", lambda f: (f["calibration"] or {}).get("bins", [])
-                ),
+                _chart(asked, "Calibration", "confidence", _filled_bins),
                 _chart(asked, "Accuracy by margin", "margin", lambda f: f["curves"]["margin"]),
                 _chart(
                     asked,
@@ -125,6 +123,12 @@ def _page(page: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "halo": {name: _matrix(f["audits"]["halo"]) for name, f in asked.items() if f["audits"]["halo"]},
     }
+
+
+def _filled_bins(figures: Mapping[str, Any]) -> list[Any]:
+    """Bins with ten items or more: the others' points jump about and say nothing."""
+    found = figures["calibration"]
+    return [one for one in found["bins"] if one["n"] >= 10] if found else []
 
 
 def _chart(critics: Mapping[str, Any], title: str, x: str, points: Any) -> dict[str, Any] | None:

@@ -70,8 +70,8 @@ BENCHMARK = Benchmark(
         right="a group is right when all its pairs are: one, three, or six; 'pairs' counts them singly",
         ties="equal scores",
         orders="as given",
-        grouping="the candidates for one image and instruction: the id before '_'; intervals resample groups; a "
-        "group that lacks a pair is wrong",
+        grouping="the candidates for one image and instruction: the id before '_'; intervals resample "
+        "groups; a group that lacks a pair is wrong",
         published=all_of_group,
         whole_groups=True,
         notes="186 groups of one pair, 150 of three, 148 of six.",
