@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
-import os
-import signal
-import socket
-import subprocess
-import sys
+import json
+import shutil
 
 import pytest
-from PIL import Image
+from judging import RUBRIC, expects_the_same, judged, samples, says_the_same, served
 
 from fakes.tiny_critic import save_tiny_critic
-from rationalrewards import Critic, Critique, InputError, Judge, Rubric, Sample
+from rationalrewards import InputError
 from rationalrewards.cli import main
 from rationalrewards.critic.backend import Sampling
 from rationalrewards.serve.gguf import convert, cutting_rule
-
-RUBRIC = Rubric.load("t2i")
 
 
 @pytest.fixture(scope="module")
@@ -39,59 +32,13 @@ def files(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(files):
-    """Where ``serve critic`` serves them; afterwards it has ended well."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    serve = [sys.executable, "-m", "rationalrewards.cli", "serve", "critic", "--engine", "llama-cpp"]
-    more = ["--model", str(files), "--port", str(port), "--extra=--exact --threads 1 --context 1024"]
-    process = subprocess.Popen([*serve, *more], stdout=subprocess.PIPE, text=True, env=os.environ)
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    assert said.startswith("the critic answers: --critic ")
-    yield said.split()[-1]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    process.stdout.close()
+    with served("llama-cpp", files, "--exact --threads 1 --context 1024") as url:
+        yield url
 
 
-def samples(count):
-    for n in range(count):
-        file = io.BytesIO()
-        Image.new("RGB", (96, 96), (n * 37 % 256, n * 91 % 256, n * 11 % 256)).save(file, "PNG")
-        yield Sample(prompt=("a cube", "a fox in snow")[n % 2], image=file.getvalue())
-
-
-async def judged(where, count, expected, **draw):
-    sampling = Sampling(**{"temperature": 0, "max_tokens": 40} | draw)
-    async with Critic(where, sampling=sampling) as critic:
-        judge = Judge(critic, RUBRIC, expected=expected)
-        found = await asyncio.gather(*map(judge.score, samples(count)))
-        return found, critic.usage
-
-
-async def test_the_same_critiques_as_in_process(checkpoint, url):
-    (here, cost), (there, cost_there) = [
-        await judged(where, 12, False) for where in (f"hf:{checkpoint}", url)
-    ]
-    assert all(isinstance(critique, Critique) for critique in here)
-    assert [critique.raw for critique in there] == [critique.raw for critique in here]
-    assert (cost_there.prompt_tokens, cost_there.calls) == (cost.prompt_tokens, cost.calls)
-
-
-async def test_the_same_expected_scores_as_in_process(checkpoint, url):
-    """Through the server's log-probabilities, at another temperature: both give the model's own."""
-    (here, _), (there, _) = [
-        await judged(where, 6, True, temperature=temperature)
-        for where, temperature in ((f"hf:{checkpoint}", 0), (url, 0.2))
-    ]
-    for one, other in zip(here, there, strict=True):
-        for aspect in ("text_faithfulness", "physical_quality"):
-            first, second = one.expectations[aspect], other.expectations[aspect]
-            assert second.known == pytest.approx(first.known, abs=0.02)
-            assert 0.1 < first.deviation < 1.5
-        assert other.scores["text_faithfulness"] == pytest.approx(one.scores["text_faithfulness"], abs=0.02)
-        assert other.scores["text_rendering"] is None
+@pytest.mark.parametrize("does", [says_the_same, expects_the_same])
+async def test_it_judges_as_in_process(checkpoint, url, does):
+    await does(checkpoint, url)
 
 
 async def test_expected_whole_numbers_equal_the_models_own_probabilities(checkpoint):
@@ -106,7 +53,7 @@ async def test_expected_whole_numbers_equal_the_models_own_probabilities(checkpo
     from rationalrewards.images import encode as encode_image
     from rationalrewards.rubric import ImageSlot
 
-    (critiques, _) = await judged(f"hf:{checkpoint}", 1, True)
+    (critiques, _) = await judged(f"hf:{checkpoint}", 1, expected=True)
     net, processor = AutoModelForImageTextToText.from_pretrained(checkpoint), load_processor(checkpoint)
     (sample,) = samples(1)
     prompt = RUBRIC.pointwise(sample.prompt)
@@ -123,9 +70,6 @@ async def test_expected_whole_numbers_equal_the_models_own_probabilities(checkpo
 
 
 def test_what_cannot_be_converted(tmp_path, checkpoint):
-    import json
-    import shutil
-
     with pytest.raises(InputError, match="is not a checkpoint directory"):
         convert(tmp_path / "nothing", tmp_path / "out")
     copy = tmp_path / "copy"
