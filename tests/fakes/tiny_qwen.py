@@ -61,7 +61,9 @@ def _tokenizer(passages: tuple[str, ...]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
+    # One merge of what nobody writes: llama.cpp takes no tokenizer without any.
+    vocabulary = {c: n for n, c in enumerate([*alphabet, "zq"])}
+    bytewise = Tokenizer(models.BPE(vocab=vocabulary, merges=[("z", "q")]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     bytewise.add_tokens([AddedToken(text, normalized=False) for text in passages])
