@@ -8,8 +8,6 @@ Nothing here touches the global random state: a training loop may run beside it.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import io
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rationalrewards.critic.backend import Answer, Question
+from rationalrewards.critic.encoding import chat_of, encode
 from rationalrewards.critic.processor import load_processor
 from rationalrewards.runs import content_key
 from rationalrewards.types import Failure, InputError, Usage
@@ -125,28 +124,7 @@ class Local:
         )
 
     def _encode(self, question: Question) -> Any:
-        from PIL import Image
-
-        content = [
-            {"type": "text", "text": part}
-            if isinstance(part, str)
-            else {"type": "image", "image": Image.open(io.BytesIO(part.data)).convert("RGB")}
-            for part in question.parts
-        ]
-        chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if question.system:
-            chat.insert(0, {"role": "system", "content": [{"type": "text", "text": question.system}]})
-        template = self._processor.apply_chat_template
-        # Recent transformers can keep the model's control tokens out of what people wrote.
-        clean = "sanitize_control_tokens" in inspect.signature(template).parameters
-        return template(
-            chat,
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            **({"sanitize_control_tokens": True} if clean else {}),
-        )
+        return encode(self._processor, chat_of(question))
 
 
 def _sampler(temperature: float, top_p: float, seed: int | None, device: Any) -> Any:
