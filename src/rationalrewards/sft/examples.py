@@ -1,8 +1,8 @@
 """From samples to batches: the model's inputs, and which tokens it is to learn.
 
-The inputs of a sample are what ``critic.encoding.encode`` gives, which is what the critic sees when it judges;
-only the reply and the token that ends it are learnt. The boundary is found in the tokens themselves: the text
-of the conversation must begin with the text of its question, token for token.
+The inputs of a sample are what ``critic.encoding.encode`` gives, which is what the critic sees when it
+judges; only the reply and the token that ends it are learnt. The boundary is found in the tokens themselves:
+a conversation must begin with its question, token for token.
 """
 
 from __future__ import annotations
@@ -133,12 +133,8 @@ class Examples:
 
     def _prepared(self, index: int, reply: int) -> Inputs:
         row = self._samples[index]
-        found = encode(
-            self._processor,
-            shown(row["messages"], self._samples.source_of(index).folder),
-            reply_follows=False,
-        )
-        sequences, inputs = split(found)
+        chat = shown(row["messages"], self._samples.source_of(index).folder)
+        sequences, inputs = split(encode(self._processor, chat, reply_follows=False))
         tokens = sequences["input_ids"]
         begin = len(tokens) - reply
         # The last token that ends a reply; templates may write a line break behind it.
@@ -169,8 +165,8 @@ def split(encoded: Mapping[str, Any]) -> tuple[Inputs, Inputs]:
 def collate(items: Sequence[Inputs], pad: int) -> Inputs:
     """One batch: sequences padded on the right, all else joined along its first dimension.
 
-    Where that has other sizes in its further dimensions (tiles of an image, in some families), zeros fill them
-    up. ``first`` is the position of the first label: logits before it are not needed.
+    Where that has other sizes in its further dimensions (tiles of an image, in some families), zeros fill
+    them up. ``first`` is the position of the first label: logits before it are not needed.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The order of an epoch: random, and yet with samples of like length side by side, so that little is padding."""
+"""The order of an epoch: random, yet with samples of like length side by side, so that little is padding."""
 
 from __future__ import annotations
 

@@ -22,8 +22,11 @@ CARD = "critic.json"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Checked data and a processor. ``training`` and ``validation`` are indices into ``samples``; ``sizes`` is
-    by index; ``long`` counts what ``--skip-long`` left out."""
+    """Checked data and a processor.
+
+    ``training`` and ``validation`` are indices into ``samples``, and so are the places in ``sizes``; ``long``
+    counts what ``--skip-long`` left out.
+    """
 
     config: SftConfig
     samples: Samples
@@ -73,8 +76,8 @@ def plan(config: SftConfig) -> Plan:
         first = samples[long[0]]
         raise InputError(
             f"{len(long)} of {len(samples)} conversations are longer than --max-length {config.max_length} "
-            f"tokens, such as sample {first['id']} with {sizes[long[0]].whole}; a reply that is cut off teaches "
-            "the student to break off. Raise --max-length, or leave them out with --skip-long"
+            f"tokens, such as sample {first['id']} with {sizes[long[0]].whole}; a reply that is cut off "
+            "teaches the student to break off. Raise --max-length, or leave them out with --skip-long"
         )
     out = set(long)
     training = [i for i in samples.side(validation=False) if i not in out]

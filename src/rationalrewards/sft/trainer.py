@@ -1,8 +1,8 @@
 """The training loop: transformers' Trainer with our order, loss, evaluation and checkpoints.
 
-A checkpoint appears under its name only when it is complete, and holds all that the future depends on: what is
-trained, optimiser, schedule, random states, and the history, from which the best step so far follows. So the
-run may be killed at any moment; on a CPU the rest of it comes out bit for bit as if it had not been.
+A checkpoint appears under its name only when it is complete, and holds all that the future depends on: what
+is trained, optimiser, schedule, random states, and the history, from which the best step so far follows. So
+the run may be killed at any moment; on a CPU the rest of it comes out bit for bit as if it had not been.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def arguments(config: SftConfig, out: Path) -> TrainingArguments:
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
-    """``loss(model, batch, items)`` gives the loss of a batch; ``evaluation(model)`` the metrics of a step."""
+    """``loss(model, batch, items)`` is the loss of a batch; ``evaluation(model)`` gives a step's metrics."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss of one pass; Trainer scales it over passes and processes as ``num_items_in_batch`` says."""
+        """The loss of one pass; ``num_items_in_batch`` counts over all passes and processes of a step."""
         loss = self._loss(model, inputs, num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # the mean over processes follows
@@ -119,7 +119,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self.log(metrics)
         if best_step(self.state.log_history) == self.state.global_step:
             self.control.should_save = True
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
