@@ -12,7 +12,7 @@ import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rationalrewards.critic.backend import Answer, Question
 from rationalrewards.critic.encoding import chat_of, encode
@@ -38,6 +38,19 @@ class Local:
         self._dtype = dtype
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="critic-local")
         self._version = ""
+        self._net: Any = None
+        self._processor: Any = None
+
+    @classmethod
+    def of(cls, model: Any, processor: Any, name: str) -> Self:
+        """A backend around a model that is loaded already, such as one that is being trained.
+
+        It is used as it is, neither moved nor copied; whoever gives it sees to it that nobody changes it
+        while it answers. Not for a reply cache, which would not know it from a later state.
+        """
+        local = cls(name)
+        local._net, local._processor = model, processor
+        return local
 
     @property
     def model(self) -> str:
@@ -62,7 +75,7 @@ class Local:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown)
-        del self._net, self._processor
+        self._net = self._processor = None
 
     async def reply(self, question: Question) -> tuple[Answer | Failure, Usage]:
         if question.schema is not None:
@@ -78,13 +91,15 @@ class Local:
         return outcome, Usage(calls=1, seconds=seconds, **tokens)
 
     def _load(self) -> None:
+        if self._net is not None:
+            return
         import torch
         from transformers import AutoModelForImageTextToText
 
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = torch.device(self._device) if self._device else accelerator or torch.device("cpu")
         default = "float32" if device.type == "cpu" else "auto"
-        self._processor: Any = load_processor(self._name)
+        self._processor = load_processor(self._name)
         net: Any = AutoModelForImageTextToText.from_pretrained(self._name, dtype=self._dtype or default)
         self._net = net.to(device).eval()
         self._version = _version(self._name, net.config)

@@ -59,6 +59,10 @@ class Ruler:
             )
         return Size(len(whole) + sum(self._image(size) for size in sizes), len(reply))
 
+    def asked(self, chat: Chat, sizes: Iterable[tuple[int, int]]) -> int:
+        """Tokens of a question that nobody has answered yet."""
+        return len(self._question(_frozen(chat))) + sum(self._image(size) for size in sizes)
+
     def _question_tokens(self, question: tuple[Any, ...]) -> tuple[int, ...]:
         chat = [{"role": role, "content": [_part(p) for p in parts]} for role, parts in question]
         return tuple(text_tokens(self._processor, chat))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rationalrewards.critic.processor import load_processor
@@ -79,6 +78,7 @@ def prepare(model: Any, config: SftConfig) -> Any:
     """Freeze, add adapters, and put what is trained into float32; returns the model to train.
 
     Small steps vanish in bfloat16: an update of a thousandth of a weight is less than half its last digit.
+    DeepSpeed keeps float32 copies of its own.
     """
     import torch
 
@@ -99,8 +99,9 @@ def prepare(model: Any, config: SftConfig) -> Any:
     if config.checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for _, weights in trained(model):
-        weights.data = weights.data.to(torch.float32)
+    if config.deepspeed is None:
+        for _, weights in trained(model):
+            weights.data = weights.data.to(torch.float32)
     if not any(True for _ in trained(model)):
         raise InputError("everything is frozen, so there is nothing to train")
     return model
@@ -152,8 +153,3 @@ def _is_named(module: str, target: str) -> bool:
 def unwrapped(model: Any) -> Any:
     """The vision-language model inside adapters; its layers keep them."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def is_checkpoint(name: str) -> bool:
-    """Is this a directory on this machine, and not a name on the hub?"""
-    return Path(name).is_dir()

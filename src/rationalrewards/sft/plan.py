@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from rationalrewards.critic.card import read_card, stranger
+from rationalrewards.critic.encoding import conversation
+from rationalrewards.rubric import Rubric
+from rationalrewards.rubric.prompts import ImageSlot
 from rationalrewards.sft.config import SftConfig
 from rationalrewards.sft.data import Samples, iterate, read_samples
 from rationalrewards.sft.examples import Examples, Ruler, Size, Store
 from rationalrewards.sft.model import load_template
-from rationalrewards.types import InputError
+from rationalrewards.sft.pairs import labelled_pairs
+from rationalrewards.types import InputError, Pair
 
-CARD = "critic.json"
-"""The file in a checkpoint that says by which rubrics, and with images of what size, it was trained."""
+Labelled = tuple[Pair, Rubric]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Checked data and a processor.
 
-    ``training`` and ``validation`` are indices into ``samples``, and so are the places in ``sizes``; ``long``
-    counts what ``--skip-long`` left out.
+    ``training`` and ``validation`` are what is learnt from and what is kept aside: indices into ``samples``
+    or, for the scalar objective, into ``pairs`` (empty otherwise); ``sizes`` are by the same indices.
+    ``judged`` are the pairs that evaluations look at. ``long`` counts what ``--skip-long`` left out.
     """
 
     config: SftConfig
     samples: Samples
     processor: Any
     ends: frozenset[int]
-    sizes: list[Size]
-    training: list[int]
-    validation: list[int]
+    sizes: Sequence[Size]
+    pairs: Sequence[Labelled]
+    training: Sequence[int]
+    validation: Sequence[int]
+    judged: Sequence[Labelled]
     long: int
 
-    def examples(self, indices: list[int], store: Store) -> Examples:
+    def examples(self, indices: Sequence[int], store: Store) -> Examples:
         """These samples, ready for the model."""
         sizes = [self.sizes[i] for i in indices]
         return Examples(self.samples, indices, sizes, self.processor, self.ends, store)
@@ -46,10 +52,16 @@ class Plan:
         """What would be trained on, JSON-ready; lengths are in tokens, images included."""
         lengths = sorted(self.sizes[i].whole for i in self.training)
         return {
+            "objective": self.config.objective,
             "data": [str(source.file) for source in self.samples.sources],
             "data_sha256": self.samples.digest,
             "rubrics": rubrics(self.samples),
-            "samples": {"training": len(self.training), "validation": len(self.validation)},
+            "teachers": teachers(self.samples),
+            "pairs" if self.pairs else "samples": {
+                "training": len(self.training),
+                "validation": len(self.validation),
+                "judged": len(self.judged),
+            },
             "too_long": self.long,
             "tokens": sum(lengths),
             "learnt_tokens": sum(self.sizes[i].reply for i in self.training),
@@ -65,26 +77,52 @@ def rubrics(samples: Samples) -> list[dict[str, Any]]:
     ]
 
 
+def teachers(samples: Samples) -> list[str]:
+    """The models that wrote the rationales, as far as the data says."""
+    return sorted({str(s.about["critic_model"]) for s in samples.sources if "critic_model" in s.about})
+
+
 def plan(config: SftConfig) -> Plan:
     """Check everything about a run but whether it fits into memory; loads no weights. Raises InputError."""
     processor, ends = load_template(config.model)
     samples = read_samples(config.data, rubric=config.rubric, validation=config.validation)
-    check_base(Path(config.model), samples)
-    sizes = _sizes(samples, Ruler(processor, ends))
-    long = [i for i, size in enumerate(sizes) if size.whole > config.max_length]
+    _check_base(Path(config.model), samples)
+    ruler = Ruler(processor, ends)
+    judged = [item for item in labelled_pairs(samples, validation=True) if item[0].label != "tie"]
+    pairs: list[Labelled] = []
+    if config.objective == "scalar":
+        kept_aside = labelled_pairs(samples, validation=True)
+        pairs = [*labelled_pairs(samples, validation=False), *kept_aside]
+        sizes = [_pair_size(pair, rubric, samples, ruler) for pair, rubric in pairs]
+        names = [str(pair.id) for pair, _ in pairs]
+        aside = range(len(pairs) - len(kept_aside), len(pairs))
+    else:
+        sizes, names, aside = _sizes(samples, ruler), None, samples.side(validation=True)
+    long = {i for i, size in enumerate(sizes) if size.whole > config.max_length}
     if long and not config.skip_long:
-        first = samples[long[0]]
+        first = min(long)
+        name = samples[first]["id"] if names is None else names[first]
         raise InputError(
-            f"{len(long)} of {len(samples)} conversations are longer than --max-length {config.max_length} "
-            f"tokens, such as sample {first['id']} with {sizes[long[0]].whole}; a reply that is cut off "
-            "teaches the student to break off. Raise --max-length, or leave them out with --skip-long"
+            f"{len(long)} of {len(sizes)} conversations are longer than --max-length {config.max_length} "
+            f"tokens, such as that of {name} with {sizes[first].whole}; what is cut off cannot be learnt. "
+            "Raise --max-length, or leave them out with --skip-long"
         )
-    out = set(long)
-    training = [i for i in samples.side(validation=False) if i not in out]
-    validation = [i for i in samples.side(validation=True) if i not in out]
+    validation = [i for i in aside if i not in long]
+    training = [i for i in range(len(sizes)) if i not in long and i not in set(aside)]
     if not training:
-        raise InputError("no sample is left to train on; lower --validation or raise --max-length")
-    return Plan(config, samples, processor, ends, sizes, training, validation, len(long))
+        raise InputError("nothing is left to train on; lower --validation or raise --max-length")
+    return Plan(
+        config=config,
+        samples=samples,
+        processor=processor,
+        ends=ends,
+        sizes=sizes,
+        pairs=pairs,
+        training=training,
+        validation=validation,
+        judged=judged[: config.eval_pairs],
+        long=len(long),
+    )
 
 
 def _sizes(samples: Samples, ruler: Ruler) -> list[Size]:
@@ -97,26 +135,26 @@ def _sizes(samples: Samples, ruler: Ruler) -> list[Size]:
     return sizes
 
 
-def check_base(base: Path, samples: Samples) -> None:
-    """Raises InputError if the model is one of our critics and knows none of the rubrics of the data."""
+def _pair_size(pair: Pair, rubric: Rubric, samples: Samples, ruler: Ruler) -> Size:
+    """The longer of the two questions that a pair is for a scalar model."""
+    prompt = rubric.pointwise(pair.prompt)
+    parts = [None if isinstance(part, ImageSlot) else part for part in prompt.parts]
+    chat = conversation(prompt.system, parts)
+    given = {"A": pair.image_a, "B": pair.image_b}
+    sources = [] if pair.source is None else [pair.source]
+    asked = [
+        ruler.asked(chat, [samples.pictures[Path(str(image))] for image in (*sources, given[side])])
+        for side in given
+    ]
+    return Size(max(asked), 0)
+
+
+def _check_base(base: Path, samples: Samples) -> None:
+    """Raises InputError if the model is one of our critics and does not know every rubric of the data."""
     card = read_card(base)
-    if not card:
-        return
-    known = {rubric["hash"] for rubric in card["rubrics"]}
-    for found in rubrics(samples):
-        if found["hash"] not in known:
-            theirs = ", ".join(f"{r['name']} ({r['hash'][:12]})" for r in card["rubrics"])
+    for source in samples.sources:
+        if why := stranger(card, source.rubric):
             raise InputError(
-                f"the checkpoint {base} was trained under {theirs}, the data under {found['name']} "
-                f"({found['hash'][:12]}); go on with data of the same rubric, or start from its base model "
-                f"({card['base']})"
+                f"the checkpoint {base} does not go with the data {source.file}: {why}; go on with data of "
+                f"the same rubric, or start from its base model ({card['base']})"
             )
-
-
-def read_card(checkpoint: Path) -> Mapping[str, Any]:
-    """The ``critic.json`` of a checkpoint directory; empty when there is none."""
-    file = checkpoint / CARD
-    if not file.is_file():
-        return {}
-    card: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return card

@@ -179,7 +179,13 @@ def load_trained(model: Any, checkpoint: Path) -> None:
 
 
 def token_loss(model: Any, inputs: dict[str, Any], items: Any) -> Any:
-    """Mean cross-entropy of the tokens of the replies; ``items`` is their number over all passes of a step.
+    """Mean cross-entropy of the tokens of the replies; ``items`` counts them over all passes of a step."""
+    total, count = summed_token_loss(model, inputs)
+    return total / (count if items is None else items)
+
+
+def summed_token_loss(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+    """Sum of the cross-entropies of the tokens of the replies, and the number of these tokens.
 
     Logits are made only from where the first reply of the batch begins.
     """
@@ -191,7 +197,7 @@ def token_loss(model: Any, inputs: dict[str, Any], items: Any) -> Any:
     targets = labels[:, first:]
     wanted = targets != IGNORED
     total = torch.nn.functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum")
-    return total / (wanted.sum() if items is None else items)
+    return total, wanted.sum()
 
 
 def _keeps(model: Any) -> bool:
