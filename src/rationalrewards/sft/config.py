@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from rationalrewards.config import Config, JsonFlag
 
+SHIPPED = Path(__file__).parent / "configs"
 _HOW_FAST = {"workers", "cache_mb", "report_to", "keep", "save_every", "log_every"}
 
 
@@ -103,3 +105,12 @@ class SftConfig(Config):
     def settings(self) -> dict[str, Any]:
         """Without what only says how fast it goes and how much is kept."""
         return {name: value for name, value in super().settings().items() if name not in _HOW_FAST}
+
+
+def with_shipped(argv: Sequence[str]) -> list[str]:
+    """The arguments with the name of a shipped configuration, after ``--config``, as its path."""
+    names = {path.stem: str(path) for path in SHIPPED.glob("*.toml")}
+    return [
+        names.get(argument, argument) if before == "--config" else argument
+        for before, argument in zip(["", *argv], argv, strict=False)
+    ]

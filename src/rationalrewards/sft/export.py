@@ -106,8 +106,13 @@ def model_card(config: SftConfig, card: Mapping[str, Any], summary: Mapping[str,
 
 
 def as_toml(config: SftConfig) -> str:
-    """The settings that differ from the defaults and decide the result, as a file for ``--config``."""
+    """The settings that differ from the defaults and decide the result, as a file for ``--config``.
+
+    Without the data: where it lay says nothing to others.
+    """
     defaults = {name: field.default for name, field in SftConfig.model_fields.items()}
-    changed = {n: v for n, v in config.settings().items() if getattr(config, n) != defaults[n]}
+    changed = {
+        n: v for n, v in config.settings().items() if n != "data" and getattr(config, n) != defaults[n]
+    }
     # JSON's strings, numbers, booleans and lists are TOML's.
     return "\n".join(f"{n} = {json.dumps(value, ensure_ascii=False)}" for n, value in changed.items())
