@@ -51,9 +51,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _print(summary: dict[str, Any], out: Path) -> None:
     learnt = "pairs" if summary["objective"] == "scalar" else "samples"
-    print(
-        f"{summary['steps']} steps on {summary[learnt]['training']} {learnt}; best step {summary['best_step']}"
-    )
+    seen = f"{summary['steps']} steps on {summary[learnt]['training']} {learnt}"
+    print(f"{seen}; best step {summary['best_step']}")
     metrics = summary["metrics"]
     for name in ("accuracy", "parse_rate"):
         if name in metrics:
