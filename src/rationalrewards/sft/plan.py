@@ -108,7 +108,8 @@ def plan(config: SftConfig) -> Plan:
             "Raise --max-length, or leave them out with --skip-long"
         )
     validation = [i for i in aside if i not in long]
-    training = [i for i in range(len(sizes)) if i not in long and i not in set(aside)]
+    unseen = long | set(aside)
+    training = [i for i in range(len(sizes)) if i not in unseen]
     if not training:
         raise InputError("nothing is left to train on; lower --validation or raise --max-length")
     return Plan(
