@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections import Counter
 
 import pytest
@@ -186,9 +188,6 @@ def test_long_conversations_stop_or_are_left_out(config):
 
 
 def test_rubrics_of_the_data_are_those_of_the_checkpoint(config, base, runs, tmp_path):
-    import json
-    import shutil
-
     shutil.copytree(base, tmp_path / "critic")
     edit = Rubric.load("edit")
     card = {"rubrics": [{"name": edit.name, "hash": edit.hash}], "base": "some/model"}
@@ -199,8 +198,6 @@ def test_rubrics_of_the_data_are_those_of_the_checkpoint(config, base, runs, tmp
 
 
 def test_base_models_that_cannot_become_a_critic(config, base, tmp_path):
-    import shutil
-
     with pytest.raises(InputError, match="--model is missing"):
         plan(config(model=""))
     with pytest.raises(InputError, match="has no processor that can be loaded"):
@@ -210,6 +207,9 @@ def test_base_models_that_cannot_become_a_critic(config, base, tmp_path):
     with pytest.raises(InputError, match="has no chat template, so nobody could ask it anything"):
         plan(config(model=str(tmp_path / "mute")))
     load_template(str(base))[0].tokenizer.save_pretrained(tmp_path / "blind")
+    settings = json.loads((tmp_path / "blind" / "tokenizer_config.json").read_text())
+    settings.pop("processor_class", None)
+    (tmp_path / "blind" / "tokenizer_config.json").write_text(json.dumps(settings))
     (tmp_path / "blind" / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(InputError, match="does not look at images"):
         plan(config(model=str(tmp_path / "blind")))
