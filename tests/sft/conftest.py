@@ -50,7 +50,10 @@ def passages(runs: dict[str, Path]) -> tuple[str, ...]:
         for line in (folder / "sft.jsonl").read_text(encoding="utf-8").splitlines():
             for message in json.loads(line)["messages"]:
                 for part in message["content"]:
-                    if text := re.sub(r"(?s)<request>.*</request>", "", part.get("text", "")).strip("\n"):
+                    text = part.get("text", "")
+                    if message["role"] == "user":
+                        text = re.sub(r"(?s)<request>.*</request>", "", text)
+                    if text := text.strip("\n"):
                         texts[text] = None
     return tuple(sorted(texts, key=len, reverse=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,9 @@ from rationalrewards.sft.plan import Labelled, Plan, plan, rubrics
 
 if TYPE_CHECKING:
     from rationalrewards.sft.trainer import Loss
+
+
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ def train(config: SftConfig) -> dict[str, Any]:
 
     Under ``torchrun`` or ``accelerate launch`` every process calls this. Leaves ``metrics.jsonl``,
     ``checkpoints/``, ``critic/`` (the best checkpoint, ready to be served) and ``summary.json`` in
-    ``config.out``. Raises InputError for whatever is wrong with data, model or settings, before any weights
-    are loaded where that is possible.
+    ``config.out``; where the last is there already, nothing is done again. Raises InputError for whatever is
+    wrong with data, model or settings, before any weights are loaded where that is possible.
     """
     import torch
 
@@ -46,8 +50,9 @@ def train(config: SftConfig) -> dict[str, Any]:
 
     todo = plan(config)
     args = arguments(config, config.out)
-    main = args.process_index == 0
-    run = _open(todo) if main else None
+    run = _open(todo) if args.process_index == 0 else None
+    if (config.out / SUMMARY).is_file():
+        return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
     torch.manual_seed(config.seed)
     precision = "bfloat16" if args.bf16 else "float32"
     job = (_scalar if config.objective == "scalar" else _student)(todo, precision)
