@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from fakes.tiny_qwen import save_tiny_qwen
 from rationalrewards import Critic, Failure, InputError, Judge, Pair, Rubric, Sample
 from rationalrewards.critic.backend import Sampling
 from rationalrewards.critic.usage import metered
@@ -16,99 +17,11 @@ from rationalrewards.rubric import ImageSlot, Prompt
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-SPECIAL = [
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
-TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% for part in message.content -%}
-{%- if part.type == 'image' -%}<|vision_start|><|image_pad|><|vision_end|>
-{%- else -%}{{ part.text }}{%- endif -%}
-{%- endfor -%}<|im_end|>
-{% endfor -%}
-{%- if add_generation_prompt -%}<|im_start|>assistant
-{% endif -%}"""
-
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The path of a saved Qwen3-VL whose tokens are single bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import (
-        PreTrainedTokenizerFast,
-        Qwen2VLImageProcessorPil,
-        Qwen3VLConfig,
-        Qwen3VLForConditionalGeneration,
-        Qwen3VLProcessor,
-    )
-
-    from rationalrewards.critic.processor import without_video
-
-    torch.set_num_threads(1)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytewise.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytewise,
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        additional_special_tokens=SPECIAL,
-    )
-    token = tokenizer.convert_tokens_to_ids
-    heads = {"hidden_size": 32, "intermediate_size": 64}
-    config = Qwen3VLConfig(
-        text_config={
-            **heads,
-            "vocab_size": len(tokenizer),
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10000.0,
-                "mrope_section": [4, 2, 2],
-                "mrope_interleaved": True,
-            },
-        },
-        vision_config={
-            **heads,
-            "depth": 2,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    network = Qwen3VLForConditionalGeneration(config)
-    with torch.no_grad():  # as initialised, the logits would hardly depend on the question
-        for weights in network.parameters():
-            weights.mul_(25 if weights.dim() > 1 else 1)
-    network.generation_config.eos_token_id = tokenizer.eos_token_id
-    network.generation_config.pad_token_id = tokenizer.pad_token_id
-    images = Qwen2VLImageProcessorPil(
-        patch_size=16,
-        temporal_patch_size=2,
-        merge_size=2,
-        size={"shortest_edge": 1024, "longest_edge": 65536},
-    )
-    path = tmp_path_factory.mktemp("critic") / "tiny-qwen3-vl"
-    network.save_pretrained(path)
-    without_video(Qwen3VLProcessor)(images, tokenizer, TEMPLATE).save_pretrained(path)
-    return path
+    return save_tiny_qwen(tmp_path_factory.mktemp("critic") / "tiny-qwen3-vl")
 
 
 def sampling(**changes):

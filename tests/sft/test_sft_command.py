@@ -35,7 +35,6 @@ def test_a_dry_run_says_what_would_be_trained_on(runs, base, tmp_path, capsys):
         (["--data", "DATA", "--max-length", "60"], "of 52 conversations are longer than --max-length 60"),
         (["--config", "FILE"], "unknown key 'learning_rate'; known keys are"),
         (["--config", "qwen9"], "cannot read the configuration qwen9"),
-        (["--data", "DATA", "--epochs", "0"], "epochs is 0.0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(runs, base, tmp_path, capsys, flags, sentence):

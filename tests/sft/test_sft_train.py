@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from fakes.tiny_qwen import save_tiny_qwen
 from rationalrewards import Comparison, Critic, Critique, InputError, Judge, Rubric
+from rationalrewards.cli import main
 from rationalrewards.critic.backend import Sampling
 from rationalrewards.sft.data import read_samples
 from rationalrewards.sft.model import load_base, part_of, prepare
@@ -55,8 +56,8 @@ def parrot(monotonous, base, tmp_path_factory):
     from rationalrewards.sft.config import SftConfig
 
     out = tmp_path_factory.mktemp("parrot") / "tiny"
-    settings = {"steps": 40, "batch": 8, "accumulate": 1, "lr": 5e-3, "validation": 0.3}
-    more = {"eval_pairs": 4, "eval_tokens": 8, "eval_every": 20, "log_every": 5}
+    settings = {"steps": 120, "batch": 8, "accumulate": 1, "lr": 0.01, "validation": 0.3}
+    more = {"eval_pairs": 4, "eval_tokens": 8, "eval_every": 60, "log_every": 5}
     config = SftConfig(data=(monotonous,), model=str(base), out=out, **settings, **more)
     return config, train(config)
 
@@ -65,18 +66,14 @@ def test_what_is_learnt_is_measured_by_judging(parrot):
     """It names one image whatever the order: always readable, right half of the time, never consistent."""
     config, summary = parrot
     losses = [row["loss"] for row in metrics(config.out) if "loss" in row]
-    assert losses[-1] < 0.2 * losses[0]
+    assert losses[-1] < 0.05 * losses[0]
     found = summary["metrics"]
-    assert (found["pairs"], found["parse_rate"], found["accuracy"], found["order_consistency"]) == (
-        3,
-        1,
-        0.5,
-        0,
-    )
+    assert (found["pairs"], found["parse_rate"]) == (4, 1)
+    assert (found["accuracy"], found["order_consistency"]) == (0.5, 0)
     assert found["parse_rate_low"] < 1 == found["parse_rate_high"]
     evaluated = [row for row in metrics(config.out) if "eval_loss" in row]
-    assert [row["step"] for row in evaluated] == [20, 40]
-    assert summary["best_step"] == min(evaluated, key=lambda row: row["eval_loss"])["step"]
+    assert [row["step"] for row in evaluated] == [60, 120]
+    assert summary["best_step"] == 120
 
 
 async def test_the_critic_that_is_left_judges(parrot, monotonous):
@@ -106,10 +103,29 @@ def test_a_run_explains_itself(parrot, monotonous):
     assert (card["objective"], card["teachers"], card["base"]) == ("rationale", ["oracle"], config.model)
     assert card["metrics"] == summary["metrics"]
     text = (config.out / "critic" / "README.md").read_text(encoding="utf-8")
-    for said in (rubric.hash[:16], "oracle", "0.500", "| 24 samples", "lr = 0.005", "steps = 40"):
+    for said in (rubric.hash[:16], "oracle", "0.500", "| 24 samples", "lr = 0.01", "steps = 120"):
         assert said in text
     assert str(monotonous) not in text
     assert text.startswith("---\n")
+
+
+def test_a_judge_with_another_rubric_is_told(parrot, runs, capsys):
+    config, _ = parrot
+    image = str(next((runs["t2i"] / "images").iterdir()))
+    asked = [
+        "judge",
+        "a cube",
+        "--image",
+        image,
+        "--critic",
+        f"hf:{config.out / 'critic'}",
+        "--max-tokens",
+        "2",
+    ]
+    assert main(asked) == 1  # two tokens are no critique
+    assert "was trained under" not in capsys.readouterr().err
+    assert main([*asked, "--source", image, "--rubric", "edit"]) == 1
+    assert "may answer worse than it could: it was trained under the rubric t2i" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_not_done_again_and_not_changed(parrot):
@@ -118,7 +134,7 @@ def test_a_finished_run_is_not_done_again_and_not_changed(parrot):
     again = train(config)
     assert again["metrics"] == summary["metrics"]
     assert (config.out / "critic" / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match=r"another configuration \(config.lr: 0.005 there, 0.001 now\)"):
+    with pytest.raises(InputError, match=r"another configuration \(config.lr: 0.01 there, 0.001 now\)"):
         train(config.model_copy(update={"lr": 1e-3}))
     assert train(config.model_copy(update={"keep": 3, "workers": 1}))["metrics"] == summary["metrics"]
 

@@ -90,6 +90,7 @@ def plan(config: SftConfig) -> Plan:
     ruler = Ruler(processor, ends)
     judged = [item for item in labelled_pairs(samples, validation=True) if item[0].label != "tie"]
     pairs: list[Labelled] = []
+    aside: Sequence[int]
     if config.objective == "scalar":
         kept_aside = labelled_pairs(samples, validation=True)
         pairs = [*labelled_pairs(samples, validation=False), *kept_aside]
