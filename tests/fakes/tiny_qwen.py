@@ -1,4 +1,4 @@
-"""A tiny real Qwen-VL with random weights: every token is a byte, except for the texts that are given whole."""
+"""A tiny real Qwen-VL with random weights: every token is a byte, except for texts that are given whole."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ TEMPLATE = """\
 {% endif -%}"""
 
 
-def save_tiny_qwen(path: Path, *, passages: tuple[str, ...] = (), family: str = "qwen3", scale: int = 25) -> Path:
+def save_tiny_qwen(
+    path: Path, *, passages: tuple[str, ...] = (), family: str = "qwen3", scale: int = 25
+) -> Path:
     """Save a model of two layers and its processor in ``path``; ``family`` is qwen3 or qwen2.5.
 
-    ``passages`` become one token each, so that long fixed texts cost nothing. ``scale`` multiplies the weights:
-    as initialised, 1, the logits hardly depend on the question.
+    ``passages`` become one token each, so that long fixed texts cost nothing. ``scale`` multiplies the
+    weights: as initialised, 1, the logits hardly depend on the question.
     """
     import torch
     from transformers import Qwen2VLImageProcessorPil

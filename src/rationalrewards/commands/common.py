@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ class CriticConfig(Config):
     """Which critic judges, under which rubric."""
 
     critic: str = "oracle"
-    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, or oracle (the embedded world's)."""
+    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or oracle (the embedded world's)."""
     model: str | None = None
     """The model's name on the server; may be left out if it serves only one."""
     rubric: str = "t2i"
@@ -45,7 +46,8 @@ async def open_judge(
     config: CriticConfig, score_only: bool = False, *, expected: bool = False
 ) -> AsyncIterator[Judge]:
     """A judge whose critic has passed its health check. Raises InputError when it does not."""
-    from rationalrewards.critic.backend import Sampling
+    from rationalrewards.critic.backend import Backend, Sampling
+    from rationalrewards.critic.card import read_card, stranger
     from rationalrewards.critic.client import Critic
     from rationalrewards.critic.judge import Judge
     from rationalrewards.rubric import Rubric
@@ -66,12 +68,21 @@ async def open_judge(
             raise InputError(
                 "this version ships no learned critic yet; use --critic oracle in the embedded world"
             )
-        elif not where.startswith(("http://", "https://", "hf:")):
+        elif not where.startswith(("http://", "https://", "hf:", "scalar:")):
             raise InputError(
-                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH nor oracle"
+                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH "
+                "or oracle"
             )
+        backend: Backend | str = where
+        if where.startswith("scalar:"):
+            from rationalrewards.critic.scalar import Scalar
+
+            backend = scalar = Scalar(where.removeprefix("scalar:"), rubric)
+            rubric = scalar.rubric
+        elif why := stranger(read_card(Path(where.removeprefix("hf:"))), rubric):
+            print(f"the critic {where} may answer worse than it could: {why}", file=sys.stderr)
         critic = Critic(
-            where,
+            backend,
             config.model,
             concurrency=config.concurrency,
             sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
