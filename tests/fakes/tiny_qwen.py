@@ -104,11 +104,11 @@ def _qwen3(tokenizer: Any) -> tuple[Any, Any, int]:
     config = Qwen3VLConfig(
         text_config={
             **_text(tokenizer),
-            "head_dim": 16,
+            "head_dim": 32,  # the least that vLLM has for CPUs
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [4, 2, 2],
+                "mrope_section": [8, 4, 4],
                 "mrope_interleaved": True,
             },
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from judging import expects_the_same, says_the_same, served, stops_after_the_scores
+from judging import expects_the_same, says_the_same, served, stops_where_it_is_told
 
 from fakes.tiny_critic import save_tiny_critic
 
@@ -19,6 +19,6 @@ def url(checkpoint):
         yield url
 
 
-@pytest.mark.parametrize("does", [says_the_same, expects_the_same, stops_after_the_scores])
+@pytest.mark.parametrize("does", [says_the_same, expects_the_same, stops_where_it_is_told])
 async def test_it_judges_as_in_process(checkpoint, url, does):
     await does(checkpoint, url)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from rationalrewards import Critic, Critique, Judge, Rubric, Sample
 from rationalrewards.critic.backend import Sampling
+from rationalrewards.images import encode
 
 RUBRIC = Rubric.load("t2i")
 
@@ -52,11 +53,11 @@ def samples(count: int) -> Iterator[Sample]:
         yield Sample(prompt=("a cube", "a fox in snow")[n % 2], image=file.getvalue())
 
 
-async def judged(where: str, count: int, *, expected: bool, score_only: bool = False, **draw: float):
+async def judged(where: str, count: int, *, expected: bool, **draw: float):
     """The results for ``samples(count)``, and what they cost."""
     sampling = Sampling(**{"temperature": 0, "max_tokens": 40} | draw)
     async with Critic(where, sampling=sampling) as critic:
-        judge = Judge(critic, RUBRIC, score_only, expected=expected)
+        judge = Judge(critic, RUBRIC, expected=expected)
         found = await asyncio.gather(*map(judge.score, samples(count)))
         return found, critic.usage
 
@@ -85,9 +86,17 @@ async def expects_the_same(checkpoint: Path, url: str) -> None:
         assert other.scores["text_rendering"] is None
 
 
-async def stops_after_the_scores(checkpoint: Path, url: str) -> None:
-    found, _ = await judged(url, 2, expected=False, score_only=True)
-    whole, _ = await judged(url, 2, expected=False)
-    for short, long in zip(found, whole, strict=True):
-        assert (short.scores, short.summary, short.refined_request) == (long.scores, "", None)
-        assert long.raw.startswith(short.raw) and long.summary
+async def stops_where_it_is_told(checkpoint: Path, url: str) -> None:
+    """A stop string ends a reply and is not in it, also in the middle of a token."""
+    (sample,) = samples(1)
+    images = {"image": encode(sample.image)}
+
+    def text_of(text: str, *, finish_reason: str) -> tuple[str, str]:
+        return text, finish_reason
+
+    for where in (f"hf:{checkpoint}", url):
+        async with Critic(where, sampling=Sampling(temperature=0, max_tokens=40)) as critic:
+            prompt = RUBRIC.pointwise(sample.prompt)
+            whole, _ = await critic.ask(prompt, images, text_of)
+            short = await critic.ask(prompt, images, text_of, stop=("## Refined",))
+            assert short == (whole[: whole.index("## Refined")], "stop")

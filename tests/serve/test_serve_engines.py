@@ -52,6 +52,17 @@ def test_no_more_context_than_the_model_was_made_for(tmp_path):
     assert "--max-model-len 8192" in str(command(serving("vllm", model=str(tmp_path))))
 
 
+@pytest.mark.parametrize("file", ["processor_config.json", "preprocessor_config.json"])
+def test_no_larger_images_than_the_checkpoint_wants(tmp_path, file):
+    size = {"size": {"shortest_edge": 2304, "longest_edge": 2304}}
+    content = {"image_processor": size} if file == "processor_config.json" else size
+    (tmp_path / file).write_text(json.dumps(content))
+    assert '{"max_pixels": 2304}' in command(serving("vllm", model=str(tmp_path))).arguments
+    content = json.dumps(content).replace("2304}", "16777216}")
+    (tmp_path / file).write_text(content)
+    assert '{"max_pixels": 802816}' in command(serving("vllm", model=str(tmp_path))).arguments
+
+
 def test_llama_cpp_takes_the_two_files_of_a_directory(tmp_path):
     with pytest.raises(InputError, match="there is none; make them with: rationalrewards serve convert"):
         command(serving("llama-cpp", model=str(tmp_path)))

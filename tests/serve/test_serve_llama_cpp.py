@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from judging import RUBRIC, expects_the_same, judged, samples, says_the_same, served
+from judging import RUBRIC, expects_the_same, judged, samples, says_the_same, served, stops_where_it_is_told
 
 from fakes.tiny_critic import save_tiny_critic
 from rationalrewards import InputError
@@ -36,7 +36,7 @@ def url(files):
         yield url
 
 
-@pytest.mark.parametrize("does", [says_the_same, expects_the_same])
+@pytest.mark.parametrize("does", [says_the_same, expects_the_same, stops_where_it_is_told])
 async def test_it_judges_as_in_process(checkpoint, url, does):
     await does(checkpoint, url)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rationalrewards.types import InputError
 
@@ -72,7 +72,8 @@ def command(serving: Serving) -> Command:
         files = ("--model", str(model), "--mmproj", str(projector))
         module = (sys.executable, "-m", "rationalrewards.serve.llama_cpp")
         return Command((*module, *files, *where, "--context", str(_context(model.parent)), *serving.extra))
-    context, pixels = str(_context(Path(serving.model))), {"max_pixels": serving.max_pixels}
+    context = str(_context(Path(serving.model)))
+    pixels = {"max_pixels": _pixels(Path(serving.model), serving.max_pixels)}
     if serving.engine == "vllm":
         flags = ["--max-model-len", context, "--enable-prefix-caching"]
         flags += ["--limit-mm-per-prompt", json.dumps({"image": _IMAGES, "video": 0})]
@@ -129,9 +130,20 @@ def gguf_files(name: str) -> tuple[Path, Path]:
 
 def _context(directory: Path) -> int:
     """How many tokens one question and its reply may take: what is needed, or what the model was made for."""
+    config = _settings(directory / "config.json")
+    return min(_CONTEXT, int(config.get("text_config", config).get("max_position_embeddings", _CONTEXT)))
+
+
+def _pixels(directory: Path, most: int) -> int:
+    """The largest image to show: ``most``, or what the checkpoint itself wants if that is less."""
+    found = _settings(directory / "processor_config.json").get("image_processor")
+    size = (found or _settings(directory / "preprocessor_config.json")).get("size") or {}
+    return min(most, int(size.get("longest_edge", most)))
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """The content of a checkpoint's JSON file; nothing when it is on the hub, or there is no such file."""
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        return _CONTEXT
-    longest = config.get("text_config", config).get("max_position_embeddings", _CONTEXT)
-    return min(_CONTEXT, int(longest))
+        return {}

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,13 +27,14 @@ class Stopped(Exception):  # noqa: N818 - no error: somebody asked for it
 
 
 class Server:
-    """A started engine that will answer at ``url``. What it prints goes where our output goes."""
+    """A started engine that will answer at ``url``. What it prints goes to our stderr."""
 
     def __init__(self, command: Command, url: str) -> None:
         self.url = url
         self._process = subprocess.Popen(
             command.arguments,
             env={**os.environ, **command.environment},
+            stdout=sys.stderr,
             start_new_session=True,  # so that Ctrl-C reaches it once, from us, with all its children
         )
 
