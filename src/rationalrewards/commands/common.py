@@ -22,9 +22,7 @@ class CriticConfig(Config):
     """Which critic judges, under which rubric."""
 
     critic: str = "oracle"
-    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or one of the embedded world's: world
-    (a tiny
-    trained model, in this process) or oracle (written from the truth)."""
+    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or oracle (the embedded world's)."""
     model: str | None = None
     """The model's name on the server; may be left out if it serves only one."""
     rubric: str = "t2i"
@@ -67,13 +65,13 @@ async def open_judge(
 
             where = stack.enter_context(serving(Dials()))
         elif where == "world":
-            from rationalrewards.world.critic import shipped_critic
-
-            where = f"hf:{shipped_critic()}"
+            raise InputError(
+                "this version ships no learned critic yet; use --critic oracle in the embedded world"
+            )
         elif not where.startswith(("http://", "https://", "hf:", "scalar:")):
             raise InputError(
-                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH, "
-                "world or oracle"
+                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH "
+                "or oracle"
             )
         backend: Backend | str = where
         if where.startswith("scalar:"):

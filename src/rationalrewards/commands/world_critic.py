@@ -67,10 +67,9 @@ class ReportCriticConfig(CriticConfig):
     """Measure a critic on fresh pairs of the embedded world whose truth is known.
 
     Example:
-      rationalrewards world report-critic --critic world --n 500
+      rationalrewards world report-critic --critic hf:runs/critic/sft/parrot-0/critic --n 500
     """
 
-    critic: str = "world"
     n: int = Field(default=500, ge=1)
     """Pairs of each task."""
     seed: int = TEST_SEED
