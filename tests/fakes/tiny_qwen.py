@@ -63,7 +63,9 @@ def _tokenizer(passages: tuple[str, ...]) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
+    # One merge of what nobody writes: llama.cpp takes no tokenizer without any.
+    vocabulary = {c: n for n, c in enumerate([*alphabet, "zq"])}
+    bytewise = Tokenizer(models.BPE(vocab=vocabulary, merges=[("z", "q")]))
     bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytewise.decoder = decoders.ByteLevel()
     bytewise.add_tokens([AddedToken(text, normalized=False) for text in passages])
@@ -102,11 +104,11 @@ def _qwen3(tokenizer: Any) -> tuple[Any, Any, int]:
     config = Qwen3VLConfig(
         text_config={
             **_text(tokenizer),
-            "head_dim": 16,
+            "head_dim": 32,  # the least that vLLM has for CPUs
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [4, 2, 2],
+                "mrope_section": [8, 4, 4],
                 "mrope_interleaved": True,
             },
         },
