@@ -30,7 +30,8 @@ def test_a_ledger_gives_back_what_was_appended(rows: list[tuple[str, object]]) -
         with Ledger(path) as ledger:
             for key, value in rows:
                 ledger.append(key, {"value": value})
-                assert ledger[key]["value"] == value
+                assert ledger[key]["value"] == value and ledger.get(key) == ledger[key]
+            assert ledger.get("none of them") is None
         with Ledger(path) as again:
             assert {record["key"]: record["value"] for record in again} == dict(rows)
             assert len(again) == len(dict(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,9 +49,15 @@ def resolve(kind: type[C], argv: Sequence[str], prog: str) -> C:
         name: given.get(name, tyro.MISSING if field.default is PydanticUndefined else field.default)
         for name, field in kind.model_fields.items()
     }
+    for name, field in kind.model_fields.items():  # flags that add up shall not add to the file's values
+        if tyro.conf.UseAppendAction in field.metadata and any(
+            f.partition("=")[0] == f"--{name}" for f in flags
+        ):
+            start[name] = ()
     parsed: Any = tyro.cli(
         kind,
         prog=prog,
+        description=inspect.getdoc(kind),  # or a docstring parser takes out the examples
         args=flags,
         default=kind.model_construct(**start),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -2,8 +2,8 @@
 
 A run directory explains itself and survives ``kill -9``. ``run.json`` holds the resolved configuration,
 versions and hashes. A *ledger* is an append-only JSON-lines file keyed by content hash: whatever is in it
-is done, so a second run of the same command does only what is missing. Only an index of byte offsets
-stays in memory, so a ledger may grow far beyond it.
+is done, so a second run of the same command does only what is missing. Nothing of it stays in memory, the
+index of its records included, so a ledger may grow far beyond that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.types import InputError
 
 _PACKAGES = ("rationalrewards", "openai", "torch", "transformers", "diffusers", "numpy", "pillow", "pydantic")
@@ -60,7 +61,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._offsets: dict[str, int] = {}
+        self._offsets: OnDisk[int] = OnDisk()
         self._file = path.open("a+b")
         self._index()
 
@@ -89,15 +90,25 @@ class Ledger:
         return len(self._offsets)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        self._file.seek(self._offsets[key])
+        return self._read(self._offsets[key])
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record of ``key``; ``None`` when there is none."""
+        offset = self._offsets.get(key)
+        return None if offset is None else self._read(offset)
+
+    def _read(self, offset: int) -> dict[str, Any]:
+        self._file.seek(offset)
         record: dict[str, Any] = json.loads(self._file.readline())
         self._file.seek(0, os.SEEK_END)
         return record
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Records in the order in which their keys were first appended, read from disk one by one."""
-        for key in list(self._offsets):
-            yield self[key]
+        """Records in the order in which their keys were first appended, read from disk one by one.
+
+        Those that are there when it begins; appending meanwhile is allowed.
+        """
+        return map(self._read, self._offsets.values())
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:
         """Add ``record`` under ``key``. The record must be JSON-ready; ``key`` is stored inside it."""

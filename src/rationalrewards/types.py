@@ -84,6 +84,27 @@ def mean_score(scores: Mapping[str, float | None]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What the probabilities of a critic's tokens say about one score, beyond the one it wrote.
+
+    ``sampled`` is the score that was written, ``None`` for N/A. ``mean`` and ``deviation`` (standard) are
+    those of the scores that could have stood there, on the rubric's scale; ``None`` when N/A was written. Of
+    the probability, ``not_applicable`` went to N/A, which is in neither of them, and ``known`` to scores that
+    could be told; the rest is scores off the scale, unfinished ones, and what the critic does not list.
+    """
+
+    sampled: float | None
+    mean: float | None
+    deviation: float | None
+    not_applicable: float
+    known: float
+
+
+def _expectations(values: Mapping[str, Any]) -> dict[str, Expectation]:
+    return {a: e if isinstance(e, Expectation) else Expectation(**e) for a, e in values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Critique:
     """What the critic says about one image: first why, then how much.
 
@@ -91,6 +112,9 @@ class Critique:
     ``None`` means that the aspect does not apply (N/A). ``refined_request`` is ``None`` when the reply
     carries none (score-only use, or a rubric that asks for none). ``raw`` is the reply it was read from
     and takes no part in equality.
+
+    ``expectations`` is empty unless expected scores were asked for: then ``scores`` are their means, and what
+    was written is in ``expectations[aspect].sampled``.
     """
 
     scores: Mapping[str, float | None]
@@ -99,10 +123,12 @@ class Critique:
     summary: str = ""
     refinement_comments: str = ""
     refined_request: str | None = None
+    expectations: Mapping[str, Expectation] = field(default_factory=dict)
     raw: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         mean_score(self.scores)  # a critique without a single number is a Failure, not a Critique
+        object.__setattr__(self, "expectations", _expectations(self.expectations))
 
     @property
     def reward(self) -> float:
@@ -111,7 +137,7 @@ class Critique:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields; ``Critique(**c.to_dict())`` gives an equal critique."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return _plain(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +145,8 @@ class Comparison:
     """What the critic says when it sees A and B side by side, in one order.
 
     ``winners`` holds the winner the critic named for each aspect; ``winner`` is derived from the mean
-    scores, so that the verdict and the numbers can never disagree.
+    scores, so that the verdict and the numbers can never disagree. ``expectations_a`` and ``expectations_b``
+    are as ``Critique.expectations``.
     """
 
     scores_a: Mapping[str, float | None]
@@ -128,10 +155,14 @@ class Comparison:
     justifications: Mapping[str, str] = field(default_factory=dict)
     analysis: str = ""
     summary: str = ""
+    expectations_a: Mapping[str, Expectation] = field(default_factory=dict)
+    expectations_b: Mapping[str, Expectation] = field(default_factory=dict)
     raw: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         mean_score(self.scores_a), mean_score(self.scores_b)
+        object.__setattr__(self, "expectations_a", _expectations(self.expectations_a))
+        object.__setattr__(self, "expectations_b", _expectations(self.expectations_b))
 
     @property
     def margin(self) -> float:
@@ -146,11 +177,18 @@ class Comparison:
     def swapped(self) -> Comparison:
         """The same judgement with the letters exchanged. Free text keeps the letters it was written with."""
         winners = {aspect: _OTHER[w] for aspect, w in self.winners.items()}
-        return replace(self, scores_a=self.scores_b, scores_b=self.scores_a, winners=winners)
+        return replace(
+            self,
+            scores_a=self.scores_b,
+            scores_b=self.scores_a,
+            winners=winners,
+            expectations_a=self.expectations_b,
+            expectations_b=self.expectations_a,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields; ``Comparison(**c.to_dict())`` gives an equal comparison."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return _plain(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,5 +287,13 @@ class Reward(Protocol):
         ...
 
 
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+def _plain(judgement: Critique | Comparison) -> dict[str, Any]:
+    """Fields as JSON has them; expectations only where there are any."""
+    plain: dict[str, Any] = {}
+    for name in (f.name for f in fields(judgement)):
+        value = getattr(judgement, name)
+        if name.startswith("expectations"):
+            plain |= {name: {aspect: asdict(one) for aspect, one in value.items()}} if value else {}
+        else:
+            plain[name] = dict(value) if isinstance(value, Mapping) else value
+    return plain

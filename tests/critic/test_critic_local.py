@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from fakes.tiny_qwen import save_tiny_qwen
 from rationalrewards import Critic, Failure, InputError, Judge, Pair, Rubric, Sample
-from rationalrewards.critic.backend import Sampling
+from rationalrewards.critic.backend import Question, Sampling
+from rationalrewards.critic.encoding import chat_of
+from rationalrewards.critic.encoding import encode as encode_chat
+from rationalrewards.critic.local import Local
 from rationalrewards.critic.usage import metered
 from rationalrewards.images import encode
 from rationalrewards.rubric import ImageSlot, Prompt
@@ -87,13 +91,13 @@ async def test_greedy_is_what_transformers_gives(checkpoint, png):
 
 async def test_sampling_follows_the_models_probabilities(checkpoint):
     """The Gumbel draw against the softmax it must follow: a chi-squared test with a fixed seed."""
-    from rationalrewards.critic.local import _sampler
+    from rationalrewards.critic.decoding import Sampler
 
     scores = torch.tensor([[2.0, 1.0, 0.0, -1.0, -9.0]])
     draws = 4000
     for temperature, top_p in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.8)):
-        processors = _sampler(temperature, top_p, 1, "cpu")
-        picks = torch.stack([processors(None, scores.clone()).argmax() for _ in range(draws)])
+        sampler = Sampler(sampling(temperature=temperature, top_p=top_p, seed=1), "cpu")
+        picks = torch.stack([sampler(None, scores.clone()).argmax() for _ in range(draws)])
         expected = torch.softmax(scores[0] / temperature, 0)
         if top_p < 1:
             expected = torch.where(torch.arange(5) < 2, expected, 0.0)  # 0.64 + 0.24 first exceed 0.8
@@ -134,6 +138,41 @@ async def test_the_judge_gets_a_failure_from_nonsense(checkpoint, png):
         assert (critic.usage.calls, critic.usage.resamples) == (2, 1)
         verdict = await judge.compare(Pair(prompt="a cube", image_a=png(1), image_b=png(2)))
         assert verdict.winner is None
+
+
+async def test_tokens_carry_the_models_own_probabilities(checkpoint, png):
+    """Against the logits that ``generate`` keeps; and the temperature has no part in them."""
+    question = Question(
+        system="You see.",
+        parts=(encode(png(1)), "What is this?"),
+        sampling=sampling(temperature=0),
+        top_logprobs=3,
+    )
+    local = Local(str(checkpoint))
+    await local.open()
+    answer, _ = await local.reply(question)
+    plain, _ = await local.reply(replace(question, top_logprobs=0))
+    drawn, _ = await local.reply(replace(question, sampling=sampling(temperature=0.1)))
+    inputs, tokenizer = encode_chat(local._processor, chat_of(question)), local._processor.tokenizer
+    await local.close()
+    assert plain == replace(answer, tokens=())
+    assert drawn.tokens[0].top == answer.tokens[0].top
+
+    from transformers import AutoModelForImageTextToText
+
+    network = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype="float32")
+    kept = network.generate(
+        **inputs, max_new_tokens=40, do_sample=False, return_dict_in_generate=True, output_logits=True
+    )
+    chosen = kept.sequences[0, inputs["input_ids"].shape[1] :]
+    assert len(answer.tokens) == len(chosen) > 1
+    for token, logits, id in zip(answer.tokens, kept.logits, chosen, strict=True):
+        logprobs = logits[0].log_softmax(-1)
+        assert token.logprob == pytest.approx(logprobs[id].item(), abs=1e-5)
+        best = logprobs.topk(3)
+        assert [chance for _, chance in token.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert [text for text, _ in token.top] == [tokenizer.decode([n]) for n in best.indices.tolist()]
+    assert "".join(token.text for token in answer.tokens) == tokenizer.decode(chosen)
 
 
 async def test_control_tokens_in_a_request_are_text(checkpoint, png):

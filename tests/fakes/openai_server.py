@@ -100,12 +100,16 @@ class FakeServer:
     request. ``fault_rates`` gives further questions faults at random. ``models`` is what ``/v1/models`` lists
     (``None``: no such path). Attributes to look at: ``calls`` (questions received), ``peak`` (most at one
     time), ``requests`` (parsed, when ``keep`` is set), ``headers`` of the last question.
+
+    ``logprobs`` makes the ``choices[0].logprobs.content`` of a reply from its text, for requests that ask for
+    it; without it the server ignores them silently, as some do.
     """
 
     def __init__(
         self,
         *,
         reply: str | Callable[[dict[str, Any]], str] = "",
+        logprobs: Callable[[str], list[dict[str, Any]]] | None = None,
         latency: float = 0.0,
         faults: Sequence[str | None] | Callable[[dict[str, Any]], str | None] = (),
         fault_rates: Mapping[str, float] | None = None,
@@ -117,6 +121,7 @@ class FakeServer:
         port: int = 0,
     ) -> None:
         self.reply = reply or pointwise_reply()
+        self.logprobs = logprobs
         self.latency = latency
         self.faults = faults
         self.fault_rates = dict(fault_rates or {})
@@ -184,7 +189,7 @@ class FakeServer:
         self.active += 1
         self.peak = max(self.peak, self.active)
         try:
-            look = self.keep or callable(self.reply) or callable(self.faults)
+            look = self.keep or callable(self.reply) or callable(self.faults) or self.logprobs is not None
             request: dict[str, Any] = json.loads(body) if look else {}
             if self.keep:
                 self.requests.append(request)
@@ -195,7 +200,8 @@ class FakeServer:
                     writer, *_error(404, f"The model `{request['model']}` does not exist.")
                 )
             text = self.reply(request) if callable(self.reply) else self.reply
-            return await self._answer(writer, fault, text)
+            tokens = self.logprobs(text) if self.logprobs is not None and request.get("logprobs") else None
+            return await self._answer(writer, fault, text, tokens)
         finally:
             self.active -= 1
 
@@ -211,11 +217,13 @@ class FakeServer:
                 return fault
         return None
 
-    async def _answer(self, writer: asyncio.StreamWriter, fault: str | None, text: str) -> bool:
+    async def _answer(
+        self, writer: asyncio.StreamWriter, fault: str | None, text: str, tokens: list[dict[str, Any]] | None
+    ) -> bool:
         if fault is not None and fault.isdigit():
             extra = {"Retry-After": str(self.retry_after)} if fault == "429" else {}
             return await self._send(writer, *_error(int(fault), f"fault {fault}"), extra)
-        completion = json.dumps(_completion(fault, text)).encode()
+        completion = json.dumps(_completion(fault, text, tokens)).encode()
         match fault:
             case "hang":
                 await asyncio.sleep(3600)
@@ -263,7 +271,7 @@ def _error(status: int, message: str) -> tuple[int, dict[str, Any]]:
     return status, {"error": {"message": message, "type": "fake", "code": status}}
 
 
-def _completion(fault: str | None, text: str) -> dict[str, Any]:
+def _completion(fault: str | None, text: str, tokens: list[dict[str, Any]] | None) -> dict[str, Any]:
     finish = {"content_filter": "content_filter", "length": "length"}.get(fault or "", "stop")
     content = {
         "malformed": "I like this picture very much!",
@@ -275,7 +283,8 @@ def _completion(fault: str | None, text: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if fault == "refusal":
         message |= {"content": None, "refusal": "I cannot help with that."}
-    choices = [{"index": 0, "message": message, "finish_reason": finish}]
+    logprobs = None if tokens is None else {"content": tokens}
+    choices = [{"index": 0, "message": message, "finish_reason": finish, "logprobs": logprobs}]
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",

@@ -14,7 +14,8 @@ from PIL import Image
 
 from rationalrewards.images import to_png
 from rationalrewards.parrot.consistency import FILTERS
-from rationalrewards.parrot.pipeline import Plan, run_pairs
+from rationalrewards.parrot.phases import Plan
+from rationalrewards.parrot.pipeline import run_pairs
 from rationalrewards.parrot.results import write_results
 from rationalrewards.parrot.teacher import Teachers
 from rationalrewards.preferences.base import Preference
@@ -52,6 +53,20 @@ def preferences(n: int, seed: int = 0, kind: Literal["t2i", "edit"] = "t2i") -> 
         yield Preference(pair=pair, origin=f"set-{index % 2}", group=task.id, split="train", extra={})
 
 
+def preferences_file(path: Path, n: int) -> Path:
+    """A plain JSON-lines file of world pairs, with images beside it."""
+    with path.open("w") as out:
+        for item in preferences(n, 41):
+            pair, images = item.pair, {}
+            for side in ("image_a", "image_b"):
+                name = f"{pair.id}-{side}.png"
+                (path.parent / name).write_bytes(getattr(pair, side))
+                images[side] = name
+            row = {"pair_id": pair.id, "prompt": pair.prompt, "label": pair.label, **images}
+            out.write(json.dumps(row) + "\n")
+    return path
+
+
 async def run_parrot(
     out: Path,
     urls: list[str],
@@ -67,11 +82,11 @@ async def run_parrot(
     rubric = Rubric.load(kind)
     async with Teachers(urls, concurrency=concurrency, **options) as teachers:
         run = Run(out, "parrot", {"k": plan.k})
-        keys, intake = await run_pairs(items, teachers, rubric, plan, run)
+        worked = await run_pairs(items, teachers, rubric, plan, run)
     return {
-        **write_results(run, rubric, keys, plan.decide),
-        "left_out": intake.counts,
-        "reasons": intake.reasons,
+        **write_results(run, rubric, worked.keys, plan.decide),
+        "left_out": worked.intake.counts,
+        "reasons": worked.intake.reasons,
     }
 
 

@@ -145,7 +145,7 @@ async def test_a_clean_rationale_passes_every_check(kind: Any) -> None:
             found = await check(critic, rubric, item.pair, images, rationale, decide=CHECKS)
             assert found.kept, found
             assert list(found.checks) == list(CHECKS)
-            assert found.checks["information"]["evidence"]["estimate"] == "Monte Carlo"
+            assert found.checks["information"]["evidence"]["estimate"] == "log-probabilities"
             assert found.usage["calls"] > 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from phases_world import preferences, rows
+from phases_world import preferences_file, rows
 
 from rationalrewards.cli import main
 from rationalrewards.parrot.raters import QUESTIONS
@@ -14,20 +14,6 @@ from rationalrewards.world.oracle import Dials
 from rationalrewards.world.server import serving
 
 QUESTIONS_BY_ID = {question.id: question for question in QUESTIONS}
-
-
-def preferences_file(path: Path, n: int) -> Path:
-    """A plain JSON-lines file of world pairs, with images beside it."""
-    with path.open("w") as out:
-        for item in preferences(n, 41):
-            pair, images = item.pair, {}
-            for side in ("image_a", "image_b"):
-                name = f"{pair.id}-{side}.png"
-                (path.parent / name).write_bytes(getattr(pair, side))
-                images[side] = name
-            row = {"pair_id": pair.id, "prompt": pair.prompt, "label": pair.label, **images}
-            out.write(json.dumps(row) + "\n")
-    return path
 
 
 def test_from_a_file_to_training_data(tmp_path: Path, capsys: Any) -> None:

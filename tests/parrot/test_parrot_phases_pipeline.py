@@ -17,7 +17,7 @@ import pytest
 from phases_world import LEAK_FREE, TEXT_FAULTS, faults_in, preferences, rows, run_parrot
 
 from rationalrewards.parrot.consistency import FILTERS
-from rationalrewards.parrot.pipeline import Plan
+from rationalrewards.parrot.phases import Plan
 from rationalrewards.parrot.teacher import Teachers
 from rationalrewards.rows import Skipped
 from rationalrewards.rubric import Rubric

@@ -42,7 +42,9 @@ class CriticConfig(Config):
 
 
 @asynccontextmanager
-async def open_judge(config: CriticConfig, score_only: bool = False) -> AsyncIterator[Judge]:
+async def open_judge(
+    config: CriticConfig, score_only: bool = False, *, expected: bool = False
+) -> AsyncIterator[Judge]:
     """A judge whose critic has passed its health check. Raises InputError when it does not."""
     from rationalrewards.critic.backend import Backend, Sampling
     from rationalrewards.critic.card import read_card, stranger
@@ -88,7 +90,7 @@ async def open_judge(config: CriticConfig, score_only: bool = False) -> AsyncIte
         )
         await stack.enter_async_context(critic)
         await critic.check()
-        yield Judge(critic, rubric, score_only=score_only)
+        yield Judge(critic, rubric, score_only=score_only, expected=expected)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ class CompareConfig(CriticConfig):
     """The second image."""
     source: Path | None = None
     """The image before the edit (rubric edit)."""
+    expected: bool = False
+    """Scores from the probabilities of the critic's tokens instead of those it wrote: finer, fewer ties."""
     as_json: JsonFlag = False
 
 
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
 async def _compare(config: CompareConfig) -> int:
     pair = Pair(prompt=config.request, image_a=config.image_a, image_b=config.image_b, source=config.source)
-    async with open_judge(config) as judge:
+    async with open_judge(config, expected=config.expected) as judge:
         verdict = await judge.compare(pair)
     if config.as_json:
         orders = {"forward": verdict.forward.to_dict(), "reverse": verdict.reverse.to_dict()}

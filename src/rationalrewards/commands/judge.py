@@ -39,6 +39,8 @@ class JudgeConfig(CriticConfig):
     """Run directory for --samples."""
     score_only: bool = False
     """Stop each reply after the last score; cheaper, but without summary and refined request."""
+    expected: bool = False
+    """Scores from the probabilities of the critic's tokens instead of those it wrote: finer, fewer ties."""
     as_json: JsonFlag = False
 
 
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _one(config: JudgeConfig, sample: Sample) -> int:
-    async with open_judge(config, config.score_only) as judge:
+    async with open_judge(config, config.score_only, expected=config.expected) as judge:
         result = await judge.score(sample)
         if config.as_json:
             print_json(_record(sample, result))
@@ -64,8 +66,7 @@ async def _one(config: JudgeConfig, sample: Sample) -> int:
             print(f"no judgement ({result.kind}): {result.detail}", file=sys.stderr)
         else:
             for aspect in judge.rubric.aspects:
-                score = result.scores[aspect.id]
-                print(f"{aspect.title}: {'N/A' if score is None else f'{score:g}'}")
+                print(f"{aspect.title}: {_shown(result, aspect.id)}")
                 print(f"    {result.justifications.get(aspect.id, '')}")
             print(f"Mean: {result.reward:.2f} of {judge.rubric.high:g}")
             if result.refined_request:
@@ -81,7 +82,7 @@ async def _many(config: JudgeConfig, path: Path, out: Path) -> int:
     rows = read_samples(path)
     skipped: list[Skipped] = []
     rewards: list[float] = []
-    async with open_judge(config, config.score_only) as judge:
+    async with open_judge(config, config.score_only, expected=config.expected) as judge:
         about = {"rubric_hash": judge.rubric.hash, "critic_model": judge.critic.model}
         run = Run(out, "judge", config.settings(), **about)
         critiques = (out / "critiques.jsonl").open("w", encoding="utf-8")
@@ -142,6 +143,15 @@ def _samples(rows: Iterator[Sample | Skipped], skipped: list[Skipped]) -> Iterat
             skipped.append(row)
         else:
             yield row
+
+
+def _shown(critique: Critique, aspect: str) -> str:
+    score, expectation = critique.scores[aspect], critique.expectations.get(aspect)
+    if score is None:
+        return "N/A"
+    if expectation is None:
+        return f"{score:g}"
+    return f"{score:.2f} ± {expectation.deviation:.2f} (written: {expectation.sampled:g})"
 
 
 def _record(sample: Sample, result: Critique | Failure) -> dict[str, Any]:

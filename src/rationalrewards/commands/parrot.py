@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,9 +20,12 @@ from rationalrewards.types import InputError, Usage
 
 if TYPE_CHECKING:
     from rationalrewards.parrot.claims import Checker
+    from rationalrewards.parrot.phases import Plan
+    from rationalrewards.parrot.pipeline import Worked
     from rationalrewards.preferences.base import Preference
     from rationalrewards.rows import Skipped
     from rationalrewards.rubric import Rubric
+    from rationalrewards.runs import Run
 
 
 class ParrotConfig(Config):
@@ -76,11 +80,15 @@ class ParrotConfig(Config):
     """Weight of single-image critiques in the training data; 0 leaves them out."""
     seed: int = Field(default=0, ge=0)
     """Fixes all draws, as far as the server honours seeds."""
+    engine: Literal["local", "ray"] = "local"
+    """Work in this process, or with Ray: on the cluster that RAY_ADDRESS names, else in several processes."""
+    workers: int = Field(default=2, ge=1)
+    """How many processes ask the teachers (with Ray)."""
     as_json: JsonFlag = False
 
     def settings(self) -> dict[str, Any]:
-        """Without the teachers' addresses too: a server that moved is still the same teacher."""
-        return {name: value for name, value in super().settings().items() if name != "teacher"}
+        """Without the teachers' addresses and the engine: neither changes what is asked, nor of whom."""
+        return {n: v for n, v in super().settings().items() if n not in ("teacher", "engine", "workers")}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--preferences is missing; give a preferences file (world preferences makes one)")
     if not config.teacher:
         raise InputError("--teacher is missing; give the base URL of at least one server")
-    summary, cost, seconds = asyncio.run(_parrot(config))
+    summary, cost, seconds = _parrot(config)
     if config.as_json:
         print_json(summary)
     else:
@@ -108,13 +116,11 @@ def main(argv: Sequence[str]) -> int:
     return 0 if summary["kept"] and summary["kept"]["mean"] > 0 else 1
 
 
-async def _parrot(config: ParrotConfig) -> tuple[dict[str, Any], Usage, float]:
+def _parrot(config: ParrotConfig) -> tuple[dict[str, Any], Usage, float]:
     from rationalrewards.parrot.distill import distill
-    from rationalrewards.parrot.pipeline import Plan, run_pairs
+    from rationalrewards.parrot.phases import Plan
     from rationalrewards.parrot.results import write_results
-    from rationalrewards.parrot.teacher import Teachers
     from rationalrewards.rubric import Rubric
-    from rationalrewards.runs import Run
 
     started = time.perf_counter()
     rubric = Rubric.load(config.rubric)
@@ -126,30 +132,12 @@ async def _parrot(config: ParrotConfig) -> tuple[dict[str, Any], Usage, float]:
         anchor=config.anchor,
         k=config.k,
     )
-    teachers = Teachers(
-        config.teacher,
-        config.model,
-        concurrency=config.concurrency,
-        temperature=config.temperature,
-        check_temperature=config.check_temperature,
-        max_tokens=config.max_tokens,
-        seed=config.seed,
-    )
-    async with teachers:
-        run = Run(
-            config.out,
-            "parrot",
-            config.settings(),
-            rubric_hash=rubric.hash,
-            critic_model=teachers.model,
-            decide=decide,
-        )
-        keys, intake = await run_pairs(_pairs(config), teachers, rubric, plan, run, total=config.n)
-        cost = teachers.usage
+    run, worked = asyncio.run(_ask(config, rubric, plan))
+    intake = worked.intake
     summary = {
         "left_out": dict(sorted(intake.counts.items())),
         "left_out_reasons": [intake.reasons[place] for place in sorted(intake.reasons)],
-        **write_results(run, rubric, keys, decide),
+        **write_results(run, rubric, worked.keys, decide),
     }
     summary["sft"] = distill(
         run.path,
@@ -161,7 +149,40 @@ async def _parrot(config: ParrotConfig) -> tuple[dict[str, Any], Usage, float]:
     )
     run.finish(summary)
     _audit(config, run.path, rubric)
-    return summary, cost, max(time.perf_counter() - started, 1e-9)
+    return summary, worked.cost, max(time.perf_counter() - started, 1e-9)
+
+
+async def _ask(config: ParrotConfig, rubric: Rubric, plan: Plan) -> tuple[Run, Worked]:
+    from rationalrewards.parrot.pipeline import run_pairs
+    from rationalrewards.parrot.teacher import Teachers
+    from rationalrewards.runs import Run
+
+    processes = config.workers if config.engine == "ray" else 1
+    make = partial(
+        Teachers,
+        config.teacher,
+        config.model,
+        concurrency=-(-config.concurrency // processes),
+        temperature=config.temperature,
+        check_temperature=config.check_temperature,
+        max_tokens=config.max_tokens,
+        seed=config.seed,
+    )
+    async with make() as teachers:
+        run = Run(
+            config.out,
+            "parrot",
+            config.settings(),
+            rubric_hash=rubric.hash,
+            critic_model=teachers.model,
+            decide=plan.decide,
+        )
+        if config.engine == "local":
+            return run, await run_pairs(_pairs(config), teachers, rubric, plan, run, total=config.n)
+    from rationalrewards.parrot.cluster import run_on_ray
+
+    source = partial(_pairs, config)
+    return run, run_on_ray(source, make, rubric, plan, run, workers=processes, total=config.n)
 
 
 def _audit(config: ParrotConfig, run: Path, rubric: Rubric) -> None:

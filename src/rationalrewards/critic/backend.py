@@ -51,7 +51,8 @@ class Sampling:
 class Question:
     """One complete request to a model: texts and images in reading order, and how to answer.
 
-    ``schema`` is a JSON schema that the reply must follow, or ``None`` for free text.
+    ``schema`` is a JSON schema that the reply must follow, or ``None`` for free text. ``top_logprobs`` above
+    0 asks for the tokens of the reply, each with that many alternatives (many servers give at most 20).
     """
 
     system: str
@@ -59,11 +60,29 @@ class Question:
     sampling: Sampling
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    top_logprobs: int = 0
 
     def fingerprint(self) -> str:
         """Equal for equal questions; images count by the hash of their bytes."""
         parts = [part if isinstance(part, str) else {"sha256": part.sha256} for part in self.parts]
-        return content_key(self.system, parts, asdict(self.sampling), self.stop, self.schema)
+        # Only where there is something to add: replies cached before there were tokens are still found.
+        tokens = [self.top_logprobs] if self.top_logprobs else []
+        return content_key(self.system, parts, asdict(self.sampling), self.stop, self.schema, *tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a reply: what it adds to the text, how likely it was, and what could have stood there.
+
+    ``logprob`` is the natural logarithm of its probability. ``top`` holds the likeliest tokens at this place
+    with theirs, likeliest first; the token itself need not be among them. The probabilities are the model's
+    own, at temperature 1, whatever the reply was drawn at: so it is in process, with llama.cpp and, unless
+    it was started with another ``--logprobs-mode``, with vLLM.
+    """
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +90,9 @@ class Answer:
     """A reply that arrived whole. ``finish_reason`` is the server's own word: ``stop``, ``length``, ...
 
     ``content_filter`` and ``refusal`` mean that the model or its filter declined; ``text`` then is the
-    refusal.
+    refusal. ``tokens`` are those that the question asked for, in order; empty when it asked for none or the
+    server gives none. Their texts follow each other in ``text``, but there may be more of them: a token that
+    ends the reply, a stop string that was cut off, thoughts that the server keeps apart.
     """
 
     text: str
@@ -79,6 +100,7 @@ class Answer:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    tokens: tuple[Token, ...] = ()
 
 
 class Backend(Protocol):

@@ -8,13 +8,16 @@ queued and written by the next commit, which takes everything queued until then 
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import threading
+import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
-from rationalrewards.critic.backend import Answer
+from rationalrewards.critic.backend import Answer, Token
 from rationalrewards.types import InputError
 
 _CREATE = """
@@ -22,10 +25,14 @@ CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL
 )"""
+# A table of their own: files, and running processes, from before there were tokens go on working.
+_CREATE_TOKENS = "CREATE TABLE IF NOT EXISTS tokens (key TEXT PRIMARY KEY, tokens BLOB NOT NULL)"
 _SELECT = """
-SELECT text, finish_reason, prompt_tokens, cached_tokens, completion_tokens FROM replies WHERE key = ?"""
+SELECT text, finish_reason, prompt_tokens, cached_tokens, completion_tokens, tokens
+FROM replies LEFT JOIN tokens USING (key) WHERE key = ?"""
 # The first reply to a question stays: whoever reads it later must see what others have already seen.
 _INSERT = "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_TOKENS = "INSERT INTO tokens VALUES (?, ?)"
 
 
 class Cache:
@@ -53,13 +60,14 @@ class Cache:
         row = await asyncio.get_running_loop().run_in_executor(self._thread, self._find, key)
         if row is None:
             return None
-        text, finish_reason, prompt, cached, completion = row
+        text, finish_reason, prompt, cached, completion, tokens = row
         return Answer(
             text=text,
             finish_reason=finish_reason,
             prompt_tokens=prompt,
             cached_tokens=cached,
             completion_tokens=completion,
+            tokens=_unpacked(tokens),
         )
 
     def put(self, key: str, answer: Answer) -> None:
@@ -79,8 +87,8 @@ class Cache:
         if self._broken is not None:
             raise self._broken
 
-    def _find(self, key: str) -> tuple[str, str, int, int, int] | None:
-        row: tuple[str, str, int, int, int] | None = self._db.execute(_SELECT, (key,)).fetchone()
+    def _find(self, key: str) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._db.execute(_SELECT, (key,)).fetchone()
         return row
 
     def _write(self) -> None:
@@ -88,9 +96,31 @@ class Cache:
             rows, self._queued = self._queued, []
         try:
             with self._db:
-                self._db.executemany(_INSERT, [(key, *astuple(answer)) for key, answer in rows])
+                for key, answer in rows:
+                    is_new = self._db.execute(_INSERT, _row(key, answer)).rowcount
+                    if is_new and answer.tokens:
+                        self._db.execute(_INSERT_TOKENS, (key, _packed(answer.tokens)))
         except sqlite3.Error as error:
             self._broken = error
+
+
+def _row(key: str, answer: Answer) -> tuple[str, str, str, int, int, int]:
+    counts = answer.prompt_tokens, answer.cached_tokens, answer.completion_tokens
+    return key, answer.text, answer.finish_reason, *counts
+
+
+def _packed(tokens: Sequence[Token]) -> bytes:
+    """Compressed, because the alternatives of a reply are some hundred times as long as the reply."""
+    return zlib.compress(json.dumps([[t.text, t.logprob, t.top] for t in tokens]).encode(), level=1)
+
+
+def _unpacked(blob: bytes | None) -> tuple[Token, ...]:
+    if blob is None:
+        return ()
+    return tuple(
+        Token(text, logprob, tuple((other, chance) for other, chance in top))
+        for text, logprob, top in json.loads(zlib.decompress(blob))
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -101,6 +131,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=NORMAL")
         with db:
             db.execute(_CREATE)
+            db.execute(_CREATE_TOKENS)
     except sqlite3.Error:
         db.close()
         raise

@@ -124,6 +124,7 @@ class Critic:
         sample_index: int = 0,
         stop: tuple[str, ...] = (),
         schema: Mapping[str, Any] | None = None,
+        top_logprobs: int = 0,
     ) -> T | Failure:
         """Put ``images`` into the slots of ``prompt``, ask, and return what ``read`` makes of the reply.
 
@@ -133,6 +134,9 @@ class Critic:
         Failure of kind ``transport`` or ``refused`` means that there was nothing to read. Raises
         InputError when every further question would fail in the same way (key, model, settings), or when a
         slot has no image.
+
+        With ``top_logprobs`` above 0 it is ``read(text, finish_reason=..., tokens=...)``: the tokens of the
+        reply (``backend.Token``) with that many alternatives each; none if the server gives none.
         """
         missing = [
             part.name for part in prompt.parts if not isinstance(part, str) and part.name not in images
@@ -150,6 +154,7 @@ class Critic:
                 sampling=self.sampling.draw(sample_index, attempt),
                 stop=stop,
                 schema=schema,
+                top_logprobs=top_logprobs,
             )
             answer = await self._answer(question, sample_index, attempt)
             if isinstance(answer, Failure):
@@ -157,7 +162,8 @@ class Critic:
             if answer.finish_reason in _DECLINED:
                 detail = f"the critic declined ({answer.finish_reason}): {answer.text[:200]!r}"
                 return Failure(kind="refused", detail=detail, raw=answer.text)
-            result = read(answer.text, finish_reason=answer.finish_reason)
+            known = {"tokens": answer.tokens} if top_logprobs else {}
+            result = read(answer.text, finish_reason=answer.finish_reason, **known)
             if not isinstance(result, Failure) or result.kind not in _ASK_AGAIN:
                 break
         return result

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from rationalrewards.critic.client import Critic
+from rationalrewards.critic.expected import TOP, expected_comparison, expected_critique
 from rationalrewards.images import EncodedImage, ImageError, encode
 from rationalrewards.rubric import Prompt, Rubric
 from rationalrewards.runs import content_key
@@ -40,17 +42,22 @@ class Judge:
     """Judges samples and pairs under ``rubric``. A judge is a ``Reward``: ``await judge(sample)``.
 
     ``score_only`` ends a reply after the last score, which saves about a third of the tokens; critiques then
-    have neither summary nor refined request.
+    have neither summary nor refined request. ``expected`` takes the scores from the probabilities of the
+    critic's tokens (``critic.expected``), which leaves fewer ties; what it wrote stays visible.
 
     Whatever is wrong with one item (an image that cannot be read, an empty request, a source image too
     many or missing for the rubric's task) is a ``transport`` Failure that says so: a mixed batch goes on.
-    Only what would fail for every item raises, as ``Critic.ask`` does.
+    Only what would fail for every item raises, as ``Critic.ask`` does; with ``expected`` that includes a
+    critic that gives no log-probabilities.
     """
 
-    def __init__(self, critic: Critic, rubric: Rubric, score_only: bool = False) -> None:
+    def __init__(
+        self, critic: Critic, rubric: Rubric, score_only: bool = False, *, expected: bool = False
+    ) -> None:
         self.critic = critic
         self.rubric = rubric
         self.score_only = score_only
+        self.expected = expected
         self._stop = rubric.stop if score_only else ()
 
     async def __call__(self, sample: Sample, /) -> Critique | Failure:
@@ -74,7 +81,12 @@ class Judge:
         """Ask the critic one prepared question."""
         stop = self._stop if "image" in inquiry.images else ()
         return await self.critic.ask(
-            inquiry.prompt, inquiry.images, inquiry.read, sample_index=inquiry.sample_index, stop=stop
+            inquiry.prompt,
+            inquiry.images,
+            inquiry.read,
+            sample_index=inquiry.sample_index,
+            stop=stop,
+            top_logprobs=TOP if self.expected else 0,
         )
 
     async def inquire(self, sample: Sample, *, sample_index: int = 0) -> Inquiry[Critique] | Failure:
@@ -84,7 +96,8 @@ class Judge:
             images = await self._encode(prompt, {"image": sample.image, "source": sample.source})
         except (ImageError, InputError) as error:
             return Failure(kind="transport", detail=str(error))
-        return self._inquiry(sample.prompt, prompt, images, self.rubric.read, sample_index)
+        read = partial(expected_critique, self.rubric) if self.expected else self.rubric.read
+        return self._inquiry(sample.prompt, prompt, images, read, sample_index)
 
     async def inquire_both_orders(
         self, pair: Pair, *, sample_index: int = 0
@@ -98,7 +111,7 @@ class Judge:
         except (ImageError, InputError) as error:
             return Failure(kind="transport", detail=str(error))
         exchanged = {**images, "image_a": images["image_b"], "image_b": images["image_a"]}
-        read = self.rubric.read_comparison
+        read = partial(expected_comparison, self.rubric) if self.expected else self.rubric.read_comparison
         return (
             self._inquiry(pair.prompt, prompt, images, read, sample_index),
             self._inquiry(pair.prompt, prompt, exchanged, read, sample_index),
@@ -140,6 +153,7 @@ class Judge:
             asdict(self.critic.sampling),
             self.score_only,
             sample_index,
+            *(["expected"] if self.expected else []),  # else what it was before there were expected scores
         )
         return Inquiry(key=key, prompt=prompt, images=images, read=read, sample_index=sample_index)
 

@@ -1,8 +1,9 @@
-"""A critic in this process: ``hf:NAME_OR_PATH``, a transformers checkpoint.
+"""A critic in this process: ``hf:NAME_OR_PATH``, a transformers checkpoint, or a model already loaded.
 
-For trying things and for small models. One thread generates, one question after the other, so that a reply
-depends on nothing but its question; who needs throughput serves the checkpoint with vLLM and gives the URL.
-Nothing here touches the global random state: a training loop may run beside it.
+For trying things, for small models, and for looking at a model while it is trained. One thread generates;
+questions that wait meanwhile go into the next batch together. A reply depends on nothing but its question,
+up to the rounding of batched arithmetic; who needs throughput serves the checkpoint with vLLM and gives the
+URL. Nothing here touches the global random state: a training loop may run beside it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from rationalrewards.batching import Batcher
 from rationalrewards.critic.backend import Answer, Question
 from rationalrewards.critic.encoding import chat_of, encode
+from rationalrewards.critic.generation import generate, shape
 from rationalrewards.critic.processor import load_processor
 from rationalrewards.runs import content_key
 from rationalrewards.types import Failure, InputError, Usage
@@ -26,30 +30,37 @@ class Local:
 
     ``device`` is a torch device (default: an accelerator if there is one), ``dtype`` a torch dtype's name
     (default: the checkpoint's own on an accelerator, ``float32`` on the CPU). Greedy at temperature 0;
-    otherwise drawn with the question's seed, with which it repeats exactly. JSON schemas are not
-    supported.
+    otherwise drawn with the question's seed, with which it repeats exactly. ``batch_size`` is how many
+    questions are answered together; with 1 a reply repeats to the last bit whatever else is asked. JSON
+    schemas are not supported.
     """
 
-    def __init__(self, name_or_path: str, *, device: str | None = None, dtype: str | None = None) -> None:
+    def __init__(
+        self, name_or_path: str, *, device: str | None = None, dtype: str | None = None, batch_size: int = 16
+    ) -> None:
         if not name_or_path:
             raise InputError("'hf:' needs the name or the path of a checkpoint after the colon")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; at least 1 question must be answered at a time")
         self._name = name_or_path
         self._device = device
         self._dtype = dtype
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="critic-local")
+        self._batch_size = batch_size
+        self._given: tuple[Any, Any] | None = None
+        self._net: Any
+        self._processor: Any
         self._version = ""
-        self._net: Any = None
-        self._processor: Any = None
 
     @classmethod
-    def of(cls, net: Any, processor: Any, *, name: str) -> Self:
-        """A backend around a model that is loaded already, such as one that is being trained.
+    def of(cls, net: Any, processor: Any, *, name: str, batch_size: int = 16) -> Self:
+        """A critic that is ``net`` itself, as it is now, and not a copy; ``processor`` goes with it.
 
-        It is used as it is, neither moved nor copied; whoever gives it sees to it that nobody changes it
-        while it answers. Not for a reply cache, which would not know it from a later state.
+        While it replies the model is in evaluation mode, and afterwards in the mode it was in; nobody may
+        train it in the meantime. Each opening counts as another model, because the weights may have changed:
+        cached replies last no longer than that.
         """
-        local = cls(name)
-        local._net, local._processor = net, processor
+        local = cls(name, batch_size=batch_size)
+        local._given = net, processor
         return local
 
     @property
@@ -61,21 +72,27 @@ class Local:
         return f"hf:{self._name} {self._version}"
 
     async def open(self) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
-        except (OSError, ValueError, KeyError) as error:
-            self._thread.shutdown()
-            raise InputError(
-                f"{self._name!r} cannot be loaded as a vision-language checkpoint ({error}); "
-                "give a directory written by save_pretrained, or a model name of the hub"
-            ) from error
+        if self._given is not None:
+            self._net, self._processor = self._given
+            self._version = secrets.token_hex(16)
+        else:
+            try:
+                await asyncio.to_thread(self._load)
+            except (OSError, ValueError, KeyError) as error:
+                raise InputError(
+                    f"{self._name!r} cannot be loaded as a vision-language checkpoint ({error}); "
+                    "give a directory written by save_pretrained, or a model name of the hub"
+                ) from error
+        self._ask: Batcher[Question, Answer | Failure] = Batcher(
+            self._answers, lambda one, other: True, self._batch_size, "critic-local"
+        )
 
     async def check(self) -> None:
         """Nothing to do: what could be wrong with a checkpoint is found when it is opened."""
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._thread.shutdown)
-        self._net = self._processor = None
+        await self._ask.aclose()
+        del self._net, self._processor
 
     async def reply(self, question: Question) -> tuple[Answer | Failure, Usage]:
         if question.schema is not None:
@@ -83,7 +100,7 @@ class Local:
                 "a checkpoint in this process cannot follow a JSON schema; use a server for that"
             )
         start = time.perf_counter()
-        outcome = await asyncio.get_running_loop().run_in_executor(self._thread, self._generate, question)
+        outcome = await self._ask(question)
         seconds = time.perf_counter() - start
         if isinstance(outcome, Failure):
             return outcome, Usage(seconds=seconds)
@@ -91,8 +108,6 @@ class Local:
         return outcome, Usage(calls=1, seconds=seconds, **tokens)
 
     def _load(self) -> None:
-        if self._net is not None:
-            return
         import torch
         from transformers import AutoModelForImageTextToText
 
@@ -104,67 +119,31 @@ class Local:
         self._net = net.to(device).eval()
         self._version = _version(self._name, net.config)
 
-    def _generate(self, question: Question) -> Answer | Failure:
-        import torch
-        from transformers import GenerationConfig
-
+    def _answers(self, questions: Sequence[Question]) -> list[Answer | Failure | Exception]:
+        """In the thread: each question's answer, those of one shape generated together."""
+        outcomes: dict[int, Answer | Failure | Exception] = {}
+        alike = defaultdict(list)
+        for n, question in enumerate(questions):
+            try:
+                inputs = encode(self._processor, chat_of(question))
+            except ValueError as error:  # such as a request with image placeholders of the model in its text
+                outcomes[n] = Failure(
+                    kind="transport", detail=f"the question cannot be put to {self._name} ({error})"
+                )
+            else:
+                alike[shape(inputs)].append((n, inputs))
+        was_training = self._net.training
+        self._net.eval()
         try:
-            inputs = self._encode(question).to(self._net.device, self._net.dtype)
-        except ValueError as error:  # such as a request with image placeholders of the model in its text
-            return Failure(kind="transport", detail=f"the question cannot be put to {self._name} ({error})")
-        draw = question.sampling
-        settings = GenerationConfig(
-            **self._net.generation_config.to_diff_dict()
-            | {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-            | {"max_new_tokens": draw.max_tokens, "stop_strings": list(question.stop) or None}
-        )
-        with torch.inference_mode():
-            output = self._net.generate(
-                **inputs,
-                generation_config=settings,
-                logits_processor=_sampler(draw.temperature, draw.top_p, draw.seed, self._net.device),
-                tokenizer=self._processor.tokenizer,
-            )
-        asked = inputs["input_ids"].shape[1]
-        tokens = output[0, asked:]
-        text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
-        cut = min((at for s in question.stop if (at := text.find(s)) >= 0), default=None)
-        ends = settings.eos_token_id
-        ended = tokens[-1].item() in (ends if isinstance(ends, list) else [ends])
-        return Answer(
-            text=text[:cut],
-            finish_reason="stop" if ended or cut is not None else "length",
-            prompt_tokens=asked,
-            completion_tokens=len(tokens),
-        )
-
-    def _encode(self, question: Question) -> Any:
-        return encode(self._processor, chat_of(question))
-
-
-def _sampler(temperature: float, top_p: float, seed: int | None, device: Any) -> Any:
-    """Turns greedy decoding into sampling with a random generator of its own.
-
-    The largest of log-probabilities plus independent Gumbel noise is an exact draw from them (the
-    Gumbel-max trick), whereas ``do_sample=True`` would draw from, and its seed would reset, the random
-    state of the process.
-    """
-    import torch
-    from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
-
-    if temperature == 0:
-        return LogitsProcessorList()
-    random = torch.Generator(device).manual_seed(secrets.randbits(32) if seed is None else seed)
-
-    class Gumbel(LogitsProcessor):  # type: ignore[misc]
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            noise = torch.empty(scores.shape, device=scores.device).exponential_(generator=random)
-            return scores.float() - noise.log()
-
-    warpers = [TemperatureLogitsWarper(temperature)]
-    if top_p < 1:
-        warpers.append(TopPLogitsWarper(top_p))
-    return LogitsProcessorList([*warpers, Gumbel()])
+            for group in alike.values():
+                places, inputs = zip(*group, strict=True)
+                answers = generate(
+                    self._net, self._processor.tokenizer, [questions[n] for n in places], inputs
+                )
+                outcomes |= dict(zip(places, answers, strict=True))
+        finally:
+            self._net.train(was_training)
+        return [outcomes[n] for n in range(len(questions))]
 
 
 def _version(name_or_path: str, config: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rationalrewards.critic.backend import Answer, Question
+from rationalrewards.critic.backend import Answer, Question, Token
 from rationalrewards.types import Failure
 
 
@@ -28,6 +30,8 @@ def request_body(model: str, question: Question) -> bytes:
     if question.schema is not None:
         schema = {"name": "critique", "schema": question.schema, "strict": True}
         settings["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if question.top_logprobs:
+        settings |= {"logprobs": True, "top_logprobs": question.top_logprobs}
     system = json.dumps({"role": "system", "content": question.system}) + ", " if question.system else ""
     content = ", ".join(
         json.dumps({"type": "text", "text": part})
@@ -61,12 +65,33 @@ def read_answer(body: bytes) -> Answer | Failure:
         usage = reply.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
         return Answer(
-            # Lone surrogates are legal in JSON escapes but in no file; a reply must survive being stored.
-            text=text.encode("utf-8", "replace").decode(),
+            text=_storable(text),
             finish_reason="refusal" if refusal else str(choice.get("finish_reason") or "stop"),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             cached_tokens=int(details.get("cached_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
+            tokens=_tokens((choice.get("logprobs") or {}).get("content") or ()),
         )
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         return unusable(f"is not a chat completion ({type(error).__name__}: {error})")
+
+
+def _tokens(content: Sequence[Mapping[str, Any]]) -> tuple[Token, ...]:
+    """The tokens of a reply. A character that is spread over several tokens belongs to the last of them."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return tuple(
+        Token(
+            decoder.decode(bytes(entry["bytes"])) if entry.get("bytes") else _storable(entry["token"]),
+            float(entry["logprob"]),
+            tuple(
+                (_storable(other["token"]), float(other["logprob"]))
+                for other in entry.get("top_logprobs") or ()
+            ),
+        )
+        for entry in content
+    )
+
+
+def _storable(text: str) -> str:
+    """Without lone surrogates: they are legal in JSON escapes but in no file."""
+    return text.encode("utf-8", "replace").decode()

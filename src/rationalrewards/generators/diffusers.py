@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rationalrewards.batching import Batcher
 from rationalrewards.generators.arguments import PipelineArguments
 from rationalrewards.generators.base import GenerationError, Request, checked
-from rationalrewards.generators.batching import Batcher
 from rationalrewards.images import ImageError
 from rationalrewards.types import InputError
 

@@ -14,9 +14,10 @@ one"
 orders?
 
 ``grounded`` and ``repredict`` are decided on the same two replies, so asking for both costs no more than
-asking for one. ``information`` estimates log P(y | x, z) - log P(y | x) from ``DRAWS`` sampled verdicts in
-each order, with half a verdict added to each side so that it stays finite: a Monte Carlo estimate, since no
-log-probabilities are read from the server.
+asking for one; with ``alone`` decided too, ``information`` costs nothing where the server tells how probable
+each verdict was. It is log P(y | x, z) - log P(y | x), in nats, each probability the mean over both orders.
+Without log-probabilities it is a Monte Carlo estimate from ``DRAWS`` sampled verdicts in each order, with
+half a verdict added to each side so that it stays finite. The evidence names the estimate.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import Any, Literal, get_args
 from rationalrewards.critic.client import Critic
 from rationalrewards.critic.usage import metered
 from rationalrewards.images import EncodedImage
+from rationalrewards.parrot.chances import TOP
 from rationalrewards.parrot.letters import swap_letters
 from rationalrewards.parrot.prompts import Prediction, predict, read_only, read_prediction
 from rationalrewards.parrot.rationalize import Rationale, lasting, reversed_images
@@ -99,7 +101,8 @@ async def check(
     The checks ``measure`` are asked of every readable rationale and decide nothing. ``pair`` must have a
     label.
     """
-    chain = _Chain(critic, rubric, pair, images, rationale)
+    top = TOP if "information" in (*decide, *measure) else 0
+    chain = _Chain(critic, rubric, pair, images, rationale, top)
     with metered() as meter:
         failed: Check | None = None
         for name in decide:
@@ -129,11 +132,13 @@ class _Chain:
         pair: Pair,
         images: Mapping[str, EncodedImage],
         rationale: Rationale,
+        top: int,
     ) -> None:
         self.critic, self.rubric, self.pair, self.images = critic, rubric, pair, images
         self.outcome, self.index = rationale.outcome, rationale.sample_index
         self.checks: dict[str, dict[str, Any]] = {}
         self._predicted: dict[tuple[str | None, int], tuple[Prediction, Prediction]] = {}
+        self._top = top
 
     async def passes(self, name: Check) -> bool:
         if name not in self.checks:
@@ -197,22 +202,24 @@ class _Chain:
     async def _information(self, notes: str) -> Outcome:
         if not notes:
             return False, {"notes": "", "why": "nothing is left without the verdict"}
-        draws = await asyncio.gather(
-            *(self._both_orders(text, draw) for text in (notes, None) for draw in range(DRAWS))
-        )
-        found = [
-            [p.winner == self.pair.label for both in half for p in both]
-            for half in (draws[:DRAWS], draws[DRAWS:])
-        ]
-        with_notes, without = (math.log((sum(hits) + 0.5) / (len(hits) + 1)) for hits in found)
-        evidence = {
-            "estimate": "Monte Carlo",
-            "draws": 2 * DRAWS,
-            "with": with_notes,
-            "without": without,
-            "gain": with_notes - without,
-        }
+        label = self.pair.label
+        assert label is not None  # see check
+        first = await asyncio.gather(*(self._both_orders(text) for text in (notes, None)))
+        told = [[p.chances[label] for p in both if p.chances is not None] for both in first]
+        how: dict[str, Any]
+        if all(len(found) == 2 for found in told):
+            with_notes, without = (math.log(sum(found) / 2) for found in told)
+            how = {"estimate": "log-probabilities"}
+        else:
+            hits = await asyncio.gather(*(self._hits(text, label) for text in (notes, None)))
+            with_notes, without = (math.log((n + 0.5) / (2 * DRAWS + 1)) for n in hits)
+            how = {"estimate": "Monte Carlo", "draws": 2 * DRAWS}
+        evidence = {**how, "with": with_notes, "without": without, "gain": with_notes - without}
         return with_notes >= without, evidence
+
+    async def _hits(self, notes: str | None, label: Winner) -> int:
+        draws = await asyncio.gather(*(self._both_orders(notes, draw) for draw in range(DRAWS)))
+        return sum(p.winner == label for both in draws for p in both)
 
     async def _both_orders(self, notes: str | None, draw: int = 0) -> tuple[Prediction, Prediction]:
         """The verdicts in both orders, in the pair's letters, and what was found contradicted."""
@@ -227,6 +234,7 @@ class _Chain:
                         shown,
                         read_prediction,
                         sample_index=index,
+                        top_logprobs=self._top,
                     )
                     for text, shown in ((notes, self.images), (turned, reversed_images(self.images)))
                 )
@@ -239,6 +247,7 @@ class _Chain:
                 reverse,
                 winner=_OTHER[reverse.winner],
                 contradicted=tuple(swap_letters(line) for line in reverse.contradicted),
+                chances=reverse.chances and {_OTHER[w]: p for w, p in reverse.chances.items()},
             )
             self._predicted[notes, draw] = forward, back
         return self._predicted[notes, draw]

@@ -21,12 +21,13 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rationalrewards.images import encode
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.parrot.letters import POSITIONAL, swap_comparison
 from rationalrewards.parrot.stored import POINTWISE, RATIONALES, SFT, read_table
 from rationalrewards.rows import Skipped
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Slots = dict[str, str]
 """Which file stands in which image slot of a prompt: ``{"image_a": "images/<sha>.png", ...}``."""
+_Files = OnDisk[str]
+"""Of every wanted pair its files (source, A, B), a line each; "" until they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,38 +97,35 @@ def distill(
     such a text is true for one order only. Of samples with the same prompt, images and reply, one is kept.
 
     ``count_tokens`` is a tokenizer's count for a text; without it the statistics are in words and
-    characters only. Image tokens are not included. Memory: about 1.5 kB for each kept pair. The
-    same inputs give the same bytes. Raises InputError for a negative weight, a missing table or pair, or
-    an unusable image.
+    characters only. Image tokens are not included. Memory does not grow with the run. The same inputs
+    give the same bytes. Raises InputError for a negative weight, a missing table or pair, or an unusable
+    image.
     """
     if not (0 <= pairwise < math.inf and 0 <= pointwise < math.inf):
         raise InputError(f"the mixing weights are {pairwise} and {pointwise}; each must be 0 or more")
-    wanted = {
-        row["pair_id"]
-        for row in read_table(run, RATIONALES, ["pair_id", "split", "kept"])
-        if row["kept"] and row["split"] == "train"
-    }
-    files = _write_images(run, rubric, preferences, wanted)
+    files: _Files = OnDisk()
+    for row in read_table(run, RATIONALES, ["pair_id", "split", "kept"]):
+        if row["kept"] and row["split"] == "train":
+            files[row["pair_id"]] = ""
+    images = _write_images(run, rubric, preferences, files)
     counts: Counter[str] = Counter()
     weights = {"pairwise": pairwise, "pointwise": pointwise}
     written = dict.fromkeys(weights, 0)
     lengths = {name: _Lengths() for name in _measures("", count_tokens)}
     replies = {name: _Lengths() for name in lengths}
-    seen: set[bytes] = set()
+    seen: OnDisk[int] = OnDisk()
     scratch = run / f"{SFT}.part"
     with scratch.open("w", encoding="utf-8") as out:
         for sample in _samples(run, rubric, files, counts):
-            key = _content(sample)
-            if key in seen:
+            if not seen.add(_content(sample), 1):
                 counts["duplicates"] += 1
                 continue
-            seen.add(key)
             messages = _messages(sample)
             asked = "".join(part["text"] for m in messages[:-1] for part in m["content"] if "text" in part)
             for copy in range(_copies(sample.id, weights[sample.kind], seed)):
                 row = {"id": sample.id if copy == 0 else f"{sample.id}#{copy + 1}", "kind": sample.kind}
-                images = [part["image"] for m in messages for part in m["content"] if "image" in part]
-                row_json = json.dumps({**row, "messages": messages, "images": images}, ensure_ascii=False)
+                shown = [part["image"] for m in messages for part in m["content"] if "image" in part]
+                row_json = json.dumps({**row, "messages": messages, "images": shown}, ensure_ascii=False)
                 out.write(row_json + "\n")
                 written[sample.kind] += 1
                 for text, totals in ((asked, lengths), (sample.reply, replies)):
@@ -136,8 +136,8 @@ def distill(
         "samples": sum(written.values()),
         **written,
         "weights": weights,
-        "pairs": len(wanted),
-        "images": len({name for names in files.values() for name in names if name}),
+        "pairs": len(files),
+        "images": images,
         "duplicates": counts["duplicates"],
         "one_order_only": counts["one_order_only"],
         "prompt": {name: total.summary() for name, total in lengths.items()},
@@ -145,14 +145,12 @@ def distill(
     }
 
 
-def _samples(
-    run: Path, rubric: Rubric, files: Mapping[str, tuple[str | None, str, str]], counts: Counter[str]
-) -> Iterator[_Sample]:
+def _samples(run: Path, rubric: Rubric, files: _Files, counts: Counter[str]) -> Iterator[_Sample]:
     columns = ["pair_id", "sample_index", "prompt", "split", "rationale", "comparison", "kept"]
     for row in read_table(run, RATIONALES, columns):
         if not row["kept"] or row["pair_id"] not in files:
             continue
-        source, a, b = files[row["pair_id"]]
+        source, a, b = files[row["pair_id"]].split("\n")
         name = f"{row['pair_id']}/{row['sample_index']}"
         prompt = rubric.pairwise(row["prompt"])
         yield _Sample(
@@ -166,14 +164,14 @@ def _samples(
         yield _Sample(f"{name}/BA", "pairwise", prompt, slots, rubric.write_comparison(swapped))
     for row in read_table(run, POINTWISE, ["pair_id", "side", "sample_index", "prompt", "reply", "kept"]):
         if row["kept"] and row["pair_id"] in files:
-            source, a, b = files[row["pair_id"]]
+            source, a, b = files[row["pair_id"]].split("\n")
             name = f"{row['pair_id']}/{row['sample_index']}/{row['side']}"
             slots = _slots(source, image=a if row["side"] == "A" else b)
             yield _Sample(name, "pointwise", rubric.pointwise(row["prompt"]), slots, row["reply"])
 
 
-def _slots(source: str | None, **images: str) -> Slots:
-    return images if source is None else {"source": source, **images}
+def _slots(source: str, **images: str) -> Slots:
+    return {"source": source, **images} if source else images
 
 
 def _messages(sample: _Sample) -> list[dict[str, Any]]:
@@ -192,10 +190,10 @@ def _text(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
-def _content(sample: _Sample) -> bytes:
+def _content(sample: _Sample) -> str:
     """Equal for samples with the same prompt, images and reply."""
     parts = [sample.prompt.system, [str(p) for p in sample.prompt.parts], sample.slots, sample.reply]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
 def _copies(name: str, weight: float, seed: int) -> int:
@@ -209,25 +207,27 @@ def _measures(text: str, count_tokens: Callable[[str], int] | None) -> dict[str,
 
 
 def _write_images(
-    run: Path, rubric: Rubric, preferences: Iterable[Preference | Skipped], wanted: set[str]
-) -> dict[str, tuple[str | None, str, str]]:
-    """The files (source, A, B) of every wanted pair, each encoded as it would be sent to a critic."""
+    run: Path, rubric: Rubric, preferences: Iterable[Preference | Skipped], files: _Files
+) -> int:
+    """Fill in ``files``, each image encoded as it would be sent to a critic; returns how many there are."""
     folder = run / "images"
     folder.mkdir(exist_ok=True)
-    files: dict[str, tuple[str | None, str, str]] = {}
+    images: OnDisk[int] = OnDisk()
     for item in preferences:
-        if isinstance(item, Skipped) or item.pair.id not in wanted or item.pair.id in files:
+        if isinstance(item, Skipped) or item.pair.id is None or files.get(item.pair.id) != "":
             continue
         pair = item.pair
-        source = None if pair.source is None else _write_image(folder, pair.source, rubric.max_pixels)
-        a, b = (_write_image(folder, image, rubric.max_pixels) for image in (pair.image_a, pair.image_b))
-        files[item.pair.id] = (source, a, b)
-    if missing := wanted - files.keys():
+        given = (pair.source, pair.image_a, pair.image_b)
+        names = ["" if i is None else _write_image(folder, i, rubric.max_pixels) for i in given]
+        files[item.pair.id] = "\n".join(names)
+        for name in filter(None, names):
+            images.add(name, 1)
+    if missing := [name for name, names in files.items() if not names]:
         raise InputError(
             f"{len(missing)} kept pairs, such as {min(missing)!r}, are not among the preferences; "
             "give the file that the run was made from"
         )
-    return files
+    return len(images)
 
 
 def _write_image(folder: Path, image: ImageLike, max_pixels: int) -> str:

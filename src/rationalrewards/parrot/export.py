@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.parrot.stored import read_samples
 from rationalrewards.runs import write_json
 from rationalrewards.types import InputError
@@ -67,7 +68,7 @@ def export(run: Path, trainer: Trainer, out: Path, *, max_pixels: int) -> dict[s
     out.mkdir(parents=True, exist_ok=True)
     row = _ROWS[trainer]
     samples = 0
-    linked: set[str] = set()
+    linked: OnDisk[int] = OnDisk()
     scratch = out / f"{_DATA}.part"
     with scratch.open("w", encoding="utf-8") as lines:
         for sample in read_samples(run):
@@ -84,7 +85,7 @@ def export(run: Path, trainer: Trainer, out: Path, *, max_pixels: int) -> dict[s
     return {"samples": samples, "images": len(linked)}
 
 
-def link_images(run: Path, out: Path, names: Iterable[str], linked: set[str]) -> None:
+def link_images(run: Path, out: Path, names: Iterable[str], linked: OnDisk[int]) -> None:
     """Put the images ``names`` of ``run`` under the same names into ``out``; adds them to ``linked``.
 
     Raises InputError for a name that leaves the folder ``images`` or has no file.
@@ -101,7 +102,7 @@ def link_images(run: Path, out: Path, names: Iterable[str], linked: set[str]) ->
             os.link(run / path, out / path)
         except OSError:  # another file system, or one without links
             shutil.copyfile(run / path, out / path)
-        linked.add(name)
+        linked.add(name, 1)
 
 
 def _for_trl(sample: Row) -> Row:

@@ -9,9 +9,12 @@ cache.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rationalrewards.critic.backend import Token
+from rationalrewards.parrot.chances import chances
 from rationalrewards.rubric import Prompt, Rubric
 from rationalrewards.rubric.definition import Task
 from rationalrewards.rubric.prompts import escape, user_parts
@@ -56,11 +59,15 @@ another image, a comparison or a preference.
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A verdict in the letters of the question, and the statements of the notes found to be false."""
+    """A verdict in the letters of the question, and the statements of the notes found to be false.
+
+    ``chances`` are the probabilities of all verdicts at the place of this one, where the server tells.
+    """
 
     winner: Winner
     contradicted: tuple[str, ...] = ()
     raw: str = ""
+    chances: Mapping[Winner, float] | None = None
 
 
 def predict(rubric: Rubric, request: str, notes: str | None) -> Prompt:
@@ -103,10 +110,13 @@ _CONTRADICTED = re.compile(
 )
 
 
-def read_prediction(reply: str, *, finish_reason: str | None = None) -> Prediction | Failure:
+def read_prediction(
+    reply: str, *, finish_reason: str | None = None, tokens: Sequence[Token] = ()
+) -> Prediction | Failure:
     """What a reply to ``predict`` or ``read_only`` says. Strict: no verdict, or two different ones, is a
-    Failure."""
-    found = {match[1].casefold() for match in _VERDICT.finditer(reply)}
+    Failure. ``tokens`` are those of the reply, for ``chances``."""
+    stated = list(_VERDICT.finditer(reply))
+    found = {match[1].casefold() for match in stated}
     if len(found) != 1:
         if not found:
             kind: Literal["truncated", "unreadable"] = (
@@ -118,7 +128,7 @@ def read_prediction(reply: str, *, finish_reason: str | None = None) -> Predicti
     listed = _CONTRADICTED.search(reply)
     lines = (line.strip(" \t-*•\"“”'") for line in (listed[1] if listed else "").splitlines())
     said = tuple(line for line in lines if line and line.strip(" .").casefold() not in _NONE)
-    return Prediction(winner, said, reply)
+    return Prediction(winner, said, reply, chances(reply, stated[0].start(1), tokens))
 
 
 def ask_of(system_text: str) -> tuple[Ask, Task] | None:

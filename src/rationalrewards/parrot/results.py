@@ -8,11 +8,11 @@ pair's own letters; ``shown_first`` says which side the teacher saw first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rationalrewards.parrot.pipeline import consistency_key, kept_rationale, project_key
+from rationalrewards.parrot.phases import consistency_key, kept_rationale, project_key
 from rationalrewards.parrot.project import Projection
 from rationalrewards.parrot.rationalize import Rationale
 from rationalrewards.parrot.stored import POINTWISE, RATIONALES
@@ -54,7 +54,7 @@ _POINTWISE = {
 }
 
 
-def write_results(run: Run, rubric: Rubric, keys: Sequence[str], decide: Sequence[str]) -> dict[str, Any]:
+def write_results(run: Run, rubric: Rubric, keys: Iterable[str], decide: Sequence[str]) -> dict[str, Any]:
     """Write both tables from the ledgers of ``run`` for the pairs ``keys``; returns the summary's figures."""
     tally = Tally(decide)
     with (

@@ -1,17 +1,21 @@
 """The figures of a PARROT run: what each check let through, where the filters disagree, what it cost.
 
-Shares come with Wilson intervals. Several rationales of one pair are not independent, so an interval counts
-pairs, however many rationales each had: with k above 1 it is rather too wide than too narrow.
+Shares come with Wilson intervals, the information gained (nats, a mean over pairs) with a bootstrap interval.
+Several rationales of one pair are not independent, so an interval counts pairs, however many rationales each
+had: with k above 1 it is rather too wide than too narrow.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rationalrewards.evaluation.statistics import wilson
+import numpy as np
+
+from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
 from rationalrewards.parrot.consistency import CHECKS
 from rationalrewards.parrot.rationalize import lasting
 from rationalrewards.types import Usage
@@ -71,7 +75,9 @@ class Tally:
         self.origins: defaultdict[str, _Part] = defaultdict(_Part)
         self.versus: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.first: Counter[str] = Counter()
-        self.gains: list[float] = []
+        # one number a pair, because pairs are independent and their samples are not
+        self.gains = {"readable": array("d"), "kept": array("d")}
+        self.estimates: Counter[str] = Counter()
         self.pointwise: Counter[str] = Counter()
         self.usage: defaultdict[str, Usage] = defaultdict(Usage)
 
@@ -90,6 +96,7 @@ class Tally:
             if record["label"] != "tie":
                 self.first["first" if sample["shown_first"] == record["label"] else "second"] += 1
             self._compare(judged)
+        self._gain(checked)
         for side in projected["sides"] if projected else ():
             self.usage["project"] += Usage(**side["usage"])
             self.pointwise[side["reject_kind"] or "kept"] += 1
@@ -102,9 +109,18 @@ class Tally:
             if None not in (passed.get(one), passed.get(other)):
                 yes = {True: "passed", False: "rejected"}
                 self.versus[one, other][f"{yes[passed[one]]}, {yes[passed[other]]}"] += 1
-        gain = judged["checks"].get("information", {}).get("evidence", {}).get("gain")
-        if gain is not None:
-            self.gains.append(gain)
+
+    def _gain(self, checked: Sequence[Mapping[str, Any]]) -> None:
+        found = [
+            (judged["kept"], evidence)
+            for judged in checked
+            if "gain" in (evidence := judged["checks"].get("information", {}).get("evidence", {}))
+        ]
+        self.estimates.update(evidence["estimate"] for _, evidence in found)
+        for group, gains in self.gains.items():
+            those = [evidence["gain"] for kept, evidence in found if kept or group == "readable"]
+            if those:
+                gains.append(sum(those) / len(those))
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -120,7 +136,15 @@ class Tally:
                 }
                 for (one, other), counts in self.versus.items()
             },
-            "information_gain": sum(self.gains) / len(self.gains) if self.gains else None,
+            "information_gain": {
+                **{
+                    group: bootstrap_mean(np.frombuffer(gains), seed=0).to_dict() if gains else None
+                    for group, gains in self.gains.items()
+                },
+                "estimates": dict(sorted(self.estimates.items())),
+            }
+            if self.estimates
+            else None,
             "preferred_shown_first": share(self.first["first"], labelled),
             "pointwise": {
                 "images": images,

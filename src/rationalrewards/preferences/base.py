@@ -38,8 +38,8 @@ class Preference:
 class Draft:
     """A pair as a data set's row states it, with its images not yet fetched.
 
-    ``a``, ``b`` and ``source`` are whatever ``Pictures.fetch`` takes. ``id``, ``group`` and ``origin`` are
-    ``None`` where the data set has none of its own.
+    ``a``, ``b`` and ``source`` are whatever ``Pictures.fetch`` takes; a list of several sources becomes one
+    image, side by side. ``id``, ``group`` and ``origin`` are ``None`` where the data set has none of its own.
     """
 
     prompt: str
@@ -59,10 +59,11 @@ class Format:
     """How one data set is read.
 
     ``required`` are the columns without which no row can be read; ``drafts`` makes the pairs of one row and
-    raises InputError for a broken one. ``hub`` is the data set's name on the hub, ``None`` where the hub has
-    no images in its rows. With ``gather``, the rows of a file that share that column are given to ``drafts``
-    together, as the row ``{gather: value, "rows": [row, ...]}``. ``parents`` is how many folders above its
-    file an image's path may start.
+    raises InputError for a broken one. ``hub`` is the data set's name on the hub (``OWNER/NAME``, with
+    ``#TABLE`` where it has several), ``None`` where the hub has no images in its rows. With ``gather``, the
+    rows of a file that share that column are given to ``drafts`` together, as the row ``{gather: value,
+    "rows": [row, ...]}``. ``parents`` is how many folders above its file an image's path may start.
+    ``within`` names the list of rows in a JSON file that is one object.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Format:
     hub: str | None = None
     gather: str | None = None
     parents: int = 0
+    within: str | None = None
 
 
 def group_of(prompt: str) -> str:

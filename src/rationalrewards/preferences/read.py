@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from rationalrewards.images import side_by_side
+from rationalrewards.ondisk import OnDisk
 from rationalrewards.preferences import editreward, hpdv3, imagereward, pickapic, rapidata
 from rationalrewards.preferences.base import (
     HELD_OUT,
@@ -59,6 +61,13 @@ def read(
     if not 0 <= held_out <= 1:
         raise InputError(f"held_out is {held_out}; it is a share between 0 and 1")
     layout, where = _layout(str(spec), columns)
+    return read_as(layout, where, split=split, held_out=held_out)
+
+
+def read_as(
+    layout: Format, where: str, *, split: str | None = None, held_out: float = HELD_OUT
+) -> Iterator[Preference | Skipped]:
+    """As ``read``, of a path or ``hub:NAME@SPLIT`` whose rows have the given layout."""
     inputs = _inputs(where, layout)
     first = next(inputs)  # opened now, so that a wrong file or column is told at once
     return _Reader(layout, split, held_out).preferences(chain([first], inputs))
@@ -100,7 +109,7 @@ class _Input:
 def _check_columns(name: str, row: Row, layout: Format) -> None:
     missing = [column for column in layout.required if column not in row]
     if missing:
-        hint = "" if layout.name in FORMATS else "; name yours with --columns field=column"
+        hint = "; name yours with --columns field=column" if layout.name == "plain" else ""
         raise InputError(
             f"{name} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, row))}{hint}"
         )
@@ -118,15 +127,15 @@ def _inputs(where: str, layout: Format) -> Iterator[_Input]:
         raise InputError(f"there is no {where!r}; {_FORMS}")
     for file in files_of(path):
         pictures = Pictures(file.parent, layout.parents)
-        yield _Input(file.name, rows_of(file), pictures, layout)
+        yield _Input(file.name, rows_of(file, layout.within), pictures, layout)
 
 
 class _Reader:
-    """Rows of one data set to preferences. Remembers eight bytes of every id, to tell doubled ones."""
+    """Rows of one data set to preferences. Remembers every id, on disk, to tell doubled ones."""
 
     def __init__(self, layout: Format, split: str | None, held_out: float) -> None:
         self._layout, self._split, self._held_out = layout, split, held_out
-        self._seen: set[bytes] = set()
+        self._seen: OnDisk[int] = OnDisk()
 
     def preferences(self, inputs: Iterator[_Input]) -> Iterator[Preference | Skipped]:
         for item in inputs:
@@ -156,10 +165,8 @@ class _Reader:
                 yield found
 
     def _preference(self, item: _Input, draft: Draft, name: str) -> Preference | None:
-        mark = hashlib.sha256(name.encode()).digest()[:8]
-        if mark in self._seen:
+        if not self._seen.add(name, 1):
             raise InputError(f"the id {name!r} stands in an earlier row already")
-        self._seen.add(mark)
         group = draft.group or group_of(draft.prompt)
         split: Split = split_of(group, self._held_out)
         if self._split not in (None, split):
@@ -169,13 +176,20 @@ class _Reader:
             prompt=draft.prompt,
             image_a=fetch(draft.a, "image A"),
             image_b=fetch(draft.b, "image B"),
-            source=None if draft.source is None else fetch(draft.source, "the source image"),
+            source=_source(item, draft.source),
             label=draft.label,
             strength=draft.strength,
             id=name,
         )
-        origin = draft.origin or (self._layout.name if self._layout.name in FORMATS else item.name)
+        origin = draft.origin or (item.name if self._layout.name == "plain" else self._layout.name)
         return Preference(pair=pair, origin=origin, group=group, split=split, extra=draft.extra)
+
+
+def _source(item: _Input, value: Any) -> bytes | None:
+    if not isinstance(value, list):
+        return None if value is None else item.pictures.fetch(value, "the source image")
+    found = [item.pictures.fetch(one, f"source image {n}") for n, one in enumerate(value, start=1)]
+    return side_by_side(found) if len(found) > 1 else found[0] if found else None
 
 
 def _gathered(rows: Rows, column: str) -> Rows:

@@ -37,13 +37,16 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def rows_of(path: Path) -> Rows:
-    """The rows of one file. Raises InputError when the file as a whole cannot be read."""
+def rows_of(path: Path, within: str | None = None) -> Rows:
+    """The rows of one file; ``within`` names the list that holds them in a JSON file that is one object.
+
+    Raises InputError when the file as a whole cannot be read.
+    """
     match path.suffix.lower():
         case ".jsonl":
             return read_rows(path, _numbered)
         case ".json":
-            return _json_rows(path)
+            return _json_rows(path) if within is None else _listed_rows(path, within)
         case ".csv":
             return _csv_rows(path)
         case _:
@@ -53,8 +56,8 @@ def rows_of(path: Path) -> Rows:
 def hub_rows(name: str, split: str) -> Rows:
     """The rows of a data set on the hub (or of a folder in the hub's layout), streamed.
 
-    Images stay encoded, as ``{"bytes", "path"}``. Raises InputError without the ``datasets`` package and when
-    the data set cannot be opened.
+    ``name`` may end in ``#TABLE`` where the data set has several. Images stay encoded, as ``{"bytes",
+    "path"}``. Raises InputError without the ``datasets`` package and when the data set cannot be opened.
     """
     try:
         import datasets
@@ -63,7 +66,8 @@ def hub_rows(name: str, split: str) -> Rows:
             "reading from the hub needs the datasets package: pip install 'rationalrewards[data]'"
         ) from error
     try:
-        stream = datasets.load_dataset(name, split=split, streaming=True)
+        place, _, table = name.partition("#")
+        stream = datasets.load_dataset(place, table or None, split=split, streaming=True)
         for column, feature in (stream.features or {}).items():
             if isinstance(feature, datasets.Image):
                 stream = stream.cast_column(column, datasets.Image(decode=False))
@@ -118,6 +122,20 @@ def _json_rows(path: Path) -> Rows:
                 continue
             at, number = end, number + 1
             yield (number, value) if isinstance(value, dict) else Skipped(number, "not a JSON object")
+
+
+def _listed_rows(path: Path, within: str) -> Rows:
+    """The objects of the list ``within`` of one JSON object, which is read whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    rows = found.get(within) if isinstance(found, dict) else None
+    if not isinstance(rows, list):
+        has = f"the fields {', '.join(found)}" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise InputError(f"{path} has no list {within!r}; it is {has}")
+    for number, row in enumerate(rows, start=1):
+        yield (number, row) if isinstance(row, dict) else Skipped(number, "not a JSON object")
 
 
 def _csv_rows(path: Path) -> Rows:

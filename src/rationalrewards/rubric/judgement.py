@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from rationalrewards.rubric import reader
 from rationalrewards.rubric.reader import Parts, read_text
 from rationalrewards.rubric.schema import Kind, find_json, read_json
 from rationalrewards.rubric.values import parse_score, parse_winner
@@ -80,6 +81,16 @@ def read_comparison(rubric: Definition, reply: str, finish_reason: str | None) -
         )
     except _NoJudgementError as problem:
         return Failure(kind=problem.kind, detail=str(problem), raw=reply)
+
+
+def score_places(rubric: Definition, reply: str) -> dict[tuple[str, str], slice]:
+    """See ``Rubric.score_places``."""
+    text = _answer(reply)
+    start = reply.find(text)
+    if start < 0:  # the reply has line ends of another kind
+        return {}
+    found = reader.score_places(text, rubric.grammar)
+    return {key: slice(start + place.start, start + place.stop) for key, place in found.items()}
 
 
 def _parts(rubric: Definition, reply: str, finish_reason: str | None, kind: Kind) -> Parts:

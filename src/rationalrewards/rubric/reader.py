@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import dropwhile
+from itertools import accumulate, dropwhile
 from typing import NamedTuple
 
 from rationalrewards.rubric.grammar import FIELDS, PLAIN, Grammar, Heading, is_noise
@@ -54,8 +54,9 @@ class Parts:
 
 
 class _Block(NamedTuple):
-    """A heading with all the lines up to the next one; ``cut``: the reply broke off inside of it."""
+    """A heading, in line ``number``, and all lines up to the next one; ``cut``: the reply broke off in it."""
 
+    number: int
     heading: Heading
     aspect: str
     lines: list[str]
@@ -85,13 +86,38 @@ def read_text(text: str, grammar: Grammar, *, cut: bool) -> Parts:
     return parts
 
 
+def score_places(text: str, grammar: Grammar) -> dict[tuple[str, str], slice]:
+    """Where in a reply each score stands, by (aspect id, field); the first time, if it is there repeatedly.
+
+    Places are those of the whole value as ``read_text`` finds it: of ``3.5/4 (good)``, not of ``3.5``.
+    """
+    places: dict[tuple[str, str], slice] = {}
+    lines = text.split("\n")
+    starts = [0, *accumulate(len(line) + 1 for line in lines)]
+    for block in _blocks(text, grammar, cut=False):
+        kind, rest, number = block.heading.kind, block.heading.rest, block.number
+        if kind == "aspect" and rest:
+            kind = "score"
+        if kind not in _SCORES:
+            continue
+        if not rest:
+            below = list(dropwhile(is_noise, block.lines)) or [""]
+            rest, number = below[0], number + 1 + len(block.lines) - len(below)
+        at = starts[number] + lines[number].rfind(rest)
+        for name, value in _values(kind, rest):
+            at = text.index(value, at)
+            places.setdefault((block.aspect, name), slice(at, at + len(value)))
+            at += len(value)
+    return places
+
+
 def _blocks(text: str, grammar: Grammar, cut: bool) -> Iterator[_Block]:
     lines = text.split("\n")
     headings = [(n, h) for n, line in enumerate(lines) if (h := grammar.heading(line))]
     placed = _in_place(_strongest(headings, grammar.top))
     ends = [n for n, _, _ in placed[1:]] + [len(lines)]
     for (n, heading, aspect), end in zip(placed, ends, strict=False):
-        yield _Block(heading, aspect, lines[n + 1 : end], cut and end == len(lines))
+        yield _Block(n, heading, aspect, lines[n + 1 : end], cut and end == len(lines))
 
 
 def _strongest(headings: list[tuple[int, Heading]], top: float) -> list[tuple[int, Heading]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rationalrewards.rubric.definition import Definition, read_definition
-from rationalrewards.rubric.judgement import read_comparison, read_critique
+from rationalrewards.rubric.judgement import read_comparison, read_critique, score_places
 from rationalrewards.rubric.prompts import Prompt, anchored, system_text, user_parts
 from rationalrewards.rubric.schema import Kind, json_schema
 from rationalrewards.rubric.templates import fill, read_template
@@ -110,6 +110,14 @@ class Rubric(Definition):
         its scores (that is for audits to see), but if there is one it must be readable.
         """
         return read_comparison(self, reply, finish_reason)
+
+    def score_places(self, reply: str) -> dict[tuple[str, str], slice]:
+        """Where in a reply in the wire format the scores stand, by aspect id and field.
+
+        Fields are ``score``, or ``score_a`` and ``score_b``; a place is that of the whole value, with what is
+        written around the number. Any string will do; a reply in JSON has no such places.
+        """
+        return score_places(self, reply)
 
     def write(self, critique: Critique) -> str:
         """The critique in the canonical wire format; ``read(write(c)) == c`` for all that ``read`` gives.

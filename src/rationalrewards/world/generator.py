@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rationalrewards.batching import Batcher
 from rationalrewards.generators.base import GenerationError, Request, checked
-from rationalrewards.generators.batching import Batcher
 
 if TYPE_CHECKING:
     from PIL.Image import Image

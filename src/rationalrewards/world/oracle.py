@@ -7,7 +7,6 @@ so that whatever is meant to catch faults (a filter, an audit) can itself be mea
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,11 +20,9 @@ from rationalrewards.types import Comparison, Critique, Winner, mean_score
 from rationalrewards.world.analyser import analyse
 from rationalrewards.world.captions import parse
 from rationalrewards.world.edits import parse_edit
+from rationalrewards.world.faults import Scores, invented_flaw, mangled, on_scale, sided
 from rationalrewards.world.repair import repair_edit, repair_request
-from rationalrewards.world.scenes import BACKGROUNDS, COLOURS, PLACES, SHAPES
-from rationalrewards.world.scoring import HIGH, LOW, Flaw, Truth, judge, score
-
-Scores = dict[str, float | None]
+from rationalrewards.world.scoring import Flaw, Truth, judge, score
 
 _NOTHING_WRONG = {
     "text_faithfulness": "Everything that the request names is there, and nothing else.",
@@ -75,12 +72,16 @@ class Dials(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the oracle says, and the names of the faults planted in it."""
+    """What the oracle says, and the names of the faults planted in it.
+
+    ``chances`` are the probabilities of all verdicts, where the reply gives one.
+    """
 
     text: str
     finish_reason: str = "stop"
     faults: tuple[str, ...] = ()
     refusal: str | None = None
+    chances: Mapping[Winner, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the oracle thinks of one image; ``doubted`` are the claims it was told and found untrue."""
+    """What the oracle thinks of one image; ``doubted`` are the claims it was told and found untrue.
+
+    ``expected`` are the scores without their noise.
+    """
 
     scores: Scores
+    expected: Scores
     flaws: tuple[Flaw, ...]
     justifications: Mapping[str, str]
     faults: tuple[str, ...]
@@ -151,7 +156,8 @@ class Oracle:
             if rng.random() < self.dials.label_ignoring:
                 side = "B" if preferred == "A" else "A"
                 faults.append("label_ignoring")
-            a, b = _side_with(a, b, side)
+            bent = sided(a.scores, b.scores, side)
+            a, b = replace(a, scores=bent[0]), replace(b, scores=bent[1])
         comparison = Comparison(
             scores_a=a.scores,
             scores_b=b.scores,
@@ -199,20 +205,23 @@ class Oracle:
             else:
                 flaws.append(Flaw(claim.aspect, claim.text, _ALLEGED))
         if invents:
-            flaws.append(_invented(truth, image, rng))
+            flaws.append(invented_flaw(image, rng))
             faults.append("hallucination")
         bias = self.dials.saturation_bias * _saturation(image)
         scores: Scores = {}
+        expected: Scores = {}
         for aspect, true in truth.scores.items():
-            value = None if true is None else score(aspect, flaws) + rng.gauss(0, self.dials.score_noise)
-            scores[aspect] = _on_scale(value, bias if aspect == "physical_quality" else 0.0)
+            value = None if true is None else score(aspect, flaws)
+            noisy = None if value is None else value + rng.gauss(0, self.dials.score_noise)
+            gains = bias if aspect == "physical_quality" else 0.0
+            scores[aspect], expected[aspect] = on_scale(noisy, gains), on_scale(value, gains)
         said = {a: " ".join(f.text for f in flaws if f.aspect == a) or _NOTHING_WRONG[a] for a in scores}
         if vague:
             said = dict.fromkeys(said, _VAGUE)
             faults.append("vague")
         said |= {a: "The request asks for no text." for a, value in scores.items() if value is None}
         doubted = tuple(claim.text for claim in wrong if claim not in trusted)
-        return Opinion(scores, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
+        return Opinion(scores, expected, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
 
     def _repaired(self, request: str, image: Image, source: Image | None, rng: random.Random) -> str:
         if source is not None:
@@ -230,7 +239,7 @@ class Oracle:
         if rng.random() < self.dials.refusal:
             return Reply(_REFUSAL, faults=("refusal",))
         if rng.random() < self.dials.malformed:
-            return Reply((mangle or _mangled)(text, rng), faults=(*faults, "malformed"))
+            return Reply((mangle or mangled)(text, rng), faults=(*faults, "malformed"))
         if rng.random() < self.dials.truncated:
             return Reply(text[: rng.randrange(1, len(text) // 2)], "length", (*faults, "truncated"))
         return Reply(text, faults=faults)
@@ -245,67 +254,16 @@ def _holds(claim: Claim, truth: Truth, noticed: Sequence[Flaw]) -> bool:
     return any(flaw.text == claim.text for flaw in truth.flaws)
 
 
-def _invented(truth: Truth, image: Image, rng: random.Random) -> Flaw:
-    """A flaw of what was asked for that the image does not have."""
-    scene = analyse(image).scene
-    if rng.random() < 0.3:
-        wrong = rng.choice([name for name in BACKGROUNDS if name != scene.background])
-        return Flaw("text_faithfulness", f"The background is {wrong} instead of {scene.background}.", 1.1)
-    free = [place for cell, place in enumerate(PLACES) if scene.at(cell) is None]
-    ghost = f"{rng.choice(list(COLOURS))} {rng.choice(SHAPES)}"
-    where = rng.choice(free or list(PLACES))
-    return Flaw("text_faithfulness", f"There is a {ghost} at {where} that was not asked for.", 1.2)
-
-
 def _saturation(image: Image) -> float:
     """Mean saturation (HSV) of the image, in [0, 1]."""
     return float(np.asarray(image.convert("HSV"), np.float64)[..., 1].mean() / 255)
 
 
-def _on_scale(value: float | None, bias: float) -> float | None:
-    return None if value is None else round(min(HIGH, max(LOW, value + bias)), 3)
-
-
 def _shifted(scores: Scores, points: float) -> Scores:
-    return {aspect: _on_scale(value, points) for aspect, value in scores.items()}
+    return {aspect: on_scale(value, points) for aspect, value in scores.items()}
 
 
 def _better(a: float | None, b: float | None) -> Winner:
     if a is None or b is None or a == b:
         return "tie"
     return "A" if a > b else "B"
-
-
-def _side_with(a: Opinion, b: Opinion, side: Winner) -> tuple[Opinion, Opinion]:
-    """Bend two opinions until ``side`` wins, as a critic does who was told the answer."""
-    if side == "tie":
-        level = {aspect: _middle(value, b.scores[aspect]) for aspect, value in a.scores.items()}
-        return replace(a, scores=level), replace(b, scores=level)
-    winner, loser = (a, b) if side == "A" else (b, a)
-    if mean_score(winner.scores) < mean_score(loser.scores):
-        winner, loser = replace(winner, scores=loser.scores), replace(loser, scores=winner.scores)
-    if mean_score(winner.scores) == mean_score(loser.scores):
-        # Equal so far: find the loser's drawing a little worse, or the winner's better where it cannot be.
-        at = winner.scores["physical_quality"] or LOW
-        winner = replace(winner, scores={**winner.scores, "physical_quality": min(HIGH, at + 0.5)})
-        loser = replace(loser, scores={**loser.scores, "physical_quality": max(LOW, at - 0.5)})
-    return (winner, loser) if side == "A" else (loser, winner)
-
-
-def _middle(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else round((a + b) / 2, 3)
-
-
-def _mangled(text: str, rng: random.Random) -> str:
-    """A reply that no strict reader may accept: a score gone, out of range or in words, or headings gone."""
-    marks = list(re.finditer(r"(## Score[^:\n]*:) *[0-9.]+", text))
-    mark = rng.choice(marks)
-    match rng.randrange(4):
-        case 0:
-            return text[: mark.start()] + text[mark.end() :].lstrip("\n")
-        case 1:
-            return f"{text[: mark.end(1)]} {rng.choice(('40', '-1', '7.5'))}{text[mark.end() :]}"
-        case 2:
-            return f"{text[: mark.end(1)]} rather good{text[mark.end() :]}"
-        case _:
-            return "\n".join(line for line in text.splitlines() if not re.match(r"#|\d\.", line))

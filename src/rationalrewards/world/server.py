@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import io
 import json
+import math
 import random
 import re
 import socket
@@ -18,13 +19,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from PIL import Image, UnidentifiedImageError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -37,6 +39,8 @@ from rationalrewards.world.teacher import answer_verdict, claims_about
 
 MODEL = "oracle"
 _WORD = re.compile(r"\w+|[^\w\s]")
+_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")  # as a model's: spaces belong to the word after them
+_VERDICT = re.compile(r"# Verdict: (?:A|B|tie)\b")
 _HTTP_FAULTS = (429, 500, 503)
 
 
@@ -64,6 +68,8 @@ def make_app(dials: Dials, fault_log: Path | None = None) -> Starlette:
             reply = await asyncio.to_thread(_answer, oracle, body, number)
         except (ValueError, KeyError, TypeError) as error:
             return _error(400, f"{error}")
+        except ClientDisconnect:
+            return _error(400, "the client has gone")  # nobody reads this
         if fault_log is not None and reply.faults:
             _log(fault_log, reply)
         await asyncio.sleep(max(0.0, dials.latency - (time.perf_counter() - started)))
@@ -82,7 +88,7 @@ def make_app(dials: Dials, fault_log: Path | None = None) -> Starlette:
 
 
 def _answer(oracle: Oracle, body: Mapping[str, Any], number: int) -> Reply:
-    for unsupported in ("response_format", "tools", "stream", "logprobs"):
+    for unsupported in ("response_format", "tools", "stream"):
         if body.get(unsupported):
             raise BadRequestError(f"the oracle critic does not support {unsupported}")
     system, text, images, digest = _read(body["messages"])
@@ -94,6 +100,8 @@ def _answer(oracle: Oracle, body: Mapping[str, Any], number: int) -> Reply:
         reply = _reply(oracle, system, text, images, draw)
     except CaptionError as error:  # a model would say so, too, and the connection is fine
         return Reply("", refusal=f"I can only judge requests of the embedded world: {error}")
+    if body.get("logprobs") and reply.chances is None:
+        raise BadRequestError("the oracle critic gives log-probabilities of verdicts only")
     return _cut(reply, body)
 
 
@@ -125,7 +133,7 @@ def _cut(reply: Reply, body: Mapping[str, Any]) -> Reply:
     words = list(_WORD.finditer(text))
     if limit is not None and len(words) > limit:
         text, reason = text[: words[limit - 1].end()], "length"
-    return Reply(text, reason, reply.faults)
+    return replace(reply, text=text, finish_reason=reason)
 
 
 def _read(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str, list[Image.Image], str]:
@@ -176,10 +184,28 @@ def _completion(reply: Reply, body: Mapping[str, Any]) -> dict[str, Any]:
                 "index": 0,
                 "message": {"role": "assistant", "content": reply.text, "refusal": reply.refusal},
                 "finish_reason": reply.finish_reason,
+                **_logprobs(reply, body),
             }
         ],
         "usage": usage | {"total_tokens": sum(usage.values())},
     }
+
+
+def _logprobs(reply: Reply, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens of a reply with a verdict, if asked for. Only the verdict itself is a matter of chance."""
+    if not body.get("logprobs"):
+        return {}
+    verdict = _VERDICT.search(reply.text) if reply.chances is not None else None
+    content = []
+    for token in _TOKEN.finditer(reply.text):
+        top = {token[0]: 0.0}
+        if verdict is not None and reply.chances is not None and token.end() == verdict.end():
+            top = {f" {winner}": math.log(chance) for winner, chance in reply.chances.items()}
+        likeliest = sorted(top, key=lambda text: -top[text])
+        shown = [{"token": t, "logprob": top[t], "bytes": list(t.encode())} for t in likeliest]
+        chosen = shown[likeliest.index(token[0])]
+        content.append({**chosen, "top_logprobs": shown[: body.get("top_logprobs") or 0]})
+    return {"logprobs": {"content": content}}
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -8,11 +8,14 @@ lists as contradicted, which also makes it less sure (more ``score_noise``). The
 
 from __future__ import annotations
 
+import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rationalrewards.parrot.chances import WINNERS
 from rationalrewards.parrot.prompts import Ask, notes_in, rationale_in, reference_in
 from rationalrewards.parrot.strip import sentences
 from rationalrewards.rubric import Rubric
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 _MARK = re.compile(r"Image ([AB]): *")
 _UNSURE = 0.5  # how much each contradicted statement adds to the noise, as a share of it
 _NO_TEXT = "The request asks for no text."
+_NEVER = 1e-6  # the probability of an answer that the oracle would not give
 
 
 def answer_verdict(
@@ -39,7 +43,9 @@ def answer_verdict(
     """
     rng = random.Random(f"{oracle.dials.seed} {draw}")
     if ask == "read":
-        return _finished(oracle, _stated(text, oracle.rubrics[task]), (), (), rng)
+        stated = _stated(text, oracle.rubrics[task])
+        sure: dict[Winner, float] = {w: 1 - 2 * _NEVER if w == stated else _NEVER for w in WINNERS}
+        return _finished(oracle, stated, (), (), rng, sure)
     needed = 3 if task == "edit" else 2
     if len(images) != needed:
         raise ValueError(f"a verdict from images needs {needed} images, not {len(images)}")
@@ -54,10 +60,31 @@ def answer_verdict(
     ]
     doubted = tuple(said for opinion in opinions for said in opinion.doubted)
     margin = mean_score(opinions[0].scores) - mean_score(opinions[1].scores) + oracle.dials.position_bias
-    margin += rng.gauss(0, oracle.dials.score_noise * _UNSURE * len(doubted))
+    doubt = oracle.dials.score_noise * _UNSURE * len(doubted)
+    margin += rng.gauss(0, doubt)
     winner: Winner = "tie" if abs(margin) < 1e-9 else "A" if margin > 0 else "B"
     faults = tuple(dict.fromkeys(fault for opinion in opinions for fault in opinion.faults))
-    return _finished(oracle, winner, doubted, faults, rng)
+    a, b = (opinion.expected for opinion in opinions)
+    spread = math.hypot(oracle.dials.score_noise * math.sqrt(2 / len(_numbers(a))), doubt)
+    expected = mean_score(a) - mean_score(b) + oracle.dials.position_bias
+    return _finished(oracle, winner, doubted, faults, rng, _chances(expected, spread))
+
+
+def _numbers(scores: Mapping[str, float | None]) -> list[float]:
+    return [score for score in scores.values() if score is not None]
+
+
+def _chances(margin: float, spread: float) -> dict[Winner, float]:
+    """How probable each verdict is before noise of standard deviation ``spread`` is added to ``margin``.
+
+    Logistic instead of normal, and noise makes no ties. No answer is quite impossible, as with a model.
+    """
+    if spread > 0:
+        a = 1 / (1 + math.exp(min(700.0, -margin * math.pi / (spread * math.sqrt(3)))))
+        found: dict[Winner, float] = {"A": a, "B": 1 - a, "tie": 0.0}
+    else:
+        found = {"A": float(margin >= 1e-9), "B": float(margin <= -1e-9), "tie": float(abs(margin) < 1e-9)}
+    return {winner: (1 - 3 * _NEVER) * chance + _NEVER for winner, chance in found.items()}
 
 
 def claims_about(text: str, rubric: Rubric) -> Sequence[Claim]:
@@ -96,10 +123,16 @@ def _stated(text: str, rubric: Rubric) -> Winner:
 
 
 def _finished(
-    oracle: Oracle, winner: Winner, doubted: Sequence[str], faults: tuple[str, ...], rng: random.Random
+    oracle: Oracle,
+    winner: Winner,
+    doubted: Sequence[str],
+    faults: tuple[str, ...],
+    rng: random.Random,
+    chances: Mapping[Winner, float],
 ) -> Reply:
     listed = "\n".join(doubted) or "none"
-    return oracle.spoiled(f"# Contradicted:\n{listed}\n# Verdict: {winner}\n", faults, rng, _undecided)
+    reply = oracle.spoiled(f"# Contradicted:\n{listed}\n# Verdict: {winner}\n", faults, rng, _undecided)
+    return replace(reply, chances=chances)
 
 
 def _undecided(text: str, rng: random.Random) -> str:

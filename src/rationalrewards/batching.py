@@ -1,8 +1,8 @@
 """Many requests at a time, one worker thread: who waits together is served together.
 
-A model in process wants large batches and one caller; the refine engine has many requests in flight, each of
-them waiting for its own image. In between stands a queue and a single thread. There is no timer: while the
-thread is busy, requests gather, and what has gathered becomes the next batch.
+A model in process wants large batches and one caller; whoever uses it has many requests in flight, each of
+them waiting for its own image or reply. In between stands a queue and a single thread. There is no timer:
+while the thread is busy, requests gather, and what has gathered becomes the next batch.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-from rationalrewards.generators.base import Request
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
-class Batcher:
-    """``generate`` turns up to ``batch_size`` requests into one image or exception each, in their order.
+class Batcher(Generic[Q, A]):
+    """``generate`` turns up to ``batch_size`` requests into one answer or exception each, in their order.
 
     It only ever runs in the one thread, called ``name``; what it raises is raised for the whole batch.
     ``can_share(one, other)`` says whether two requests may be in the same batch, and is asked of the
@@ -29,19 +27,19 @@ class Batcher:
 
     def __init__(
         self,
-        generate: Callable[[Sequence[Request]], list[Image | Exception]],
-        can_share: Callable[[Request, Request], bool],
+        generate: Callable[[Sequence[Q]], list[A | Exception]],
+        can_share: Callable[[Q, Q], bool],
         batch_size: int,
         name: str,
     ) -> None:
         self._generate, self._can_share, self._batch_size = generate, can_share, batch_size
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Request, Future[Image]]] = []
+        self._waiting: list[tuple[Q, Future[A]]] = []
 
-    async def __call__(self, request: Request) -> Image:
-        """The image for ``request``. A caller that is cancelled while it waits is left out of the batch."""
-        answer: Future[Image] = Future()
+    async def __call__(self, request: Q) -> A:
+        """The answer to ``request``. A caller that is cancelled while it waits is left out of the batch."""
+        answer: Future[A] = Future()
         with self._lock:
             self._waiting.append((request, answer))
         try:
@@ -70,9 +68,9 @@ class Batcher:
             else:
                 answer.set_result(outcome)
 
-    def _next_batch(self) -> list[tuple[Request, Future[Image]]]:
-        batch: list[tuple[Request, Future[Image]]] = []
-        rest: list[tuple[Request, Future[Image]]] = []
+    def _next_batch(self) -> list[tuple[Q, Future[A]]]:
+        batch: list[tuple[Q, Future[A]]] = []
+        rest: list[tuple[Q, Future[A]]] = []
         with self._lock:
             for request, answer in self._waiting:
                 if not answer.cancelled():
