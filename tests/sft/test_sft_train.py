@@ -15,7 +15,8 @@ from rationalrewards import Comparison, Critic, Critique, InputError, Judge, Rub
 from rationalrewards.cli import main
 from rationalrewards.critic.backend import Sampling
 from rationalrewards.sft.data import read_samples
-from rationalrewards.sft.model import load_base, part_of, prepare
+from rationalrewards.sft.measure import judging
+from rationalrewards.sft.model import load_base, load_template, part_of, prepare
 from rationalrewards.sft.pairs import labelled_pairs
 from rationalrewards.sft.train import train
 from rationalrewards.sft.trainer import best_step, checkpoints
@@ -77,8 +78,10 @@ def test_what_is_learnt_is_measured_by_judging(parrot):
 
 
 async def test_the_critic_that_is_left_judges(parrot, monotonous):
+    """And as its evaluation did, however many pairs that looked at together."""
     config, _ = parrot
-    pair, rubric = labelled_pairs(read_samples([monotonous]), validation=False)[0]
+    pairs = labelled_pairs(read_samples([monotonous]), validation=False)
+    pair, rubric = pairs[0]
     sampling = Sampling(temperature=0, max_tokens=8)
     async with Critic(f"hf:{config.out / 'critic'}", sampling=sampling) as critic:
         judge = Judge(critic, rubric)
@@ -86,6 +89,14 @@ async def test_the_critic_that_is_left_judges(parrot, monotonous):
         verdict = await judge.compare(pair)
         assert isinstance(verdict.forward, Comparison)
         assert verdict.consistent is False
+        verdicts = [await judge.compare(pair) for pair, _ in pairs]
+    critic, processor = load_base(str(config.out / "critic"), "float32"), load_template(config.model)[0]
+    for together in (1, 5):
+        outcomes = judging(processor, 8, together)(critic, pairs)
+        for verdict, outcome, (pair, _) in zip(verdicts, outcomes, pairs, strict=True):
+            read = [order for order in (verdict.forward, verdict.reverse) if isinstance(order, Comparison)]
+            assert (outcome.read, outcome.consistent) == (len(read), verdict.consistent)
+            assert outcome.right == sum(order.winner == pair.label for order in read) / 2
 
 
 def test_a_run_explains_itself(parrot, monotonous):
