@@ -4,14 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "sft_step.py"
 
 
-@pytest.mark.parametrize("lora", ["0", "4"])
-def test_a_toy_takes_its_steps(lora: str) -> None:
-    flags = ["--size", "tiny", "--batch", "1", "--accumulate", "1", "--steps", "2", "--lora", lora]
+def test_a_toy_takes_its_steps() -> None:
+    flags = ["--size", "tiny", "--batch", "1", "--accumulate", "1", "--steps", "2", "--lora", "4"]
     done = subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "step of 1 x 1 samples, 42 tokens" in done.stdout
