@@ -1,4 +1,4 @@
-"""What every engine must do with the tiny critic: say what it says in process, with the same probabilities."""
+"""What every engine must do with the tiny critic: say what it says in process, equally surely."""
 
 from __future__ import annotations
 
