@@ -9,8 +9,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/rationalrewards demo --out runs/demo
 
+# One thread for each of the two workers: numerical libraries that fight for cores are several times slower.
 test: lint
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test-vllm: .venv/installed .venv-vllm/installed
 	PATH="$(CURDIR)/.venv-vllm/bin:$$PATH" VLLM_CPU_KVCACHE_SPACE=1 $(BIN)/pytest tests/serve/check_vllm.py

@@ -1,4 +1,5 @@
-"""What every engine must do with the tiny critic: say what it says in process, equally surely."""
+"""What every engine must do with the tiny critic: say what it says in process, with the same
+probabilities."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,24 @@ from rationalrewards.sft.trainer import checkpoints
 torch = pytest.importorskip("torch")
 
 
+KILLED = """
+import os, signal, sys
+from rationalrewards.cli import main
+from rationalrewards.sft.trainer import StudentTrainer
+
+log = StudentTrainer.log
+
+def log_and_die(self, logs, *rest):
+    log(self, logs, *rest)
+    if self.state.global_step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+StudentTrainer.log = log_and_die
+main(sys.argv[1:])
+"""
+"""The command, killed right after its fifth step was written down and before anything else was."""
+
+
 def command(config: SftConfig) -> list[str]:
     flags = ["--data", *map(str, config.data), "--model", config.model, "--out", str(config.out)]
     defaults = SftConfig()
@@ -28,11 +45,6 @@ def command(config: SftConfig) -> list[str]:
         if name not in ("data", "model", "out") and value != defaults.model_dump(mode="json")[name]:
             flags += [f"--{name.replace('_', '-')}", str(value)]
     return ["-m", "rationalrewards.cli", "sft", *flags]
-
-
-def lines(out: Path) -> int:
-    file = out / "metrics.jsonl"
-    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def same(one: Path, other: Path) -> None:
@@ -71,12 +83,9 @@ def test_killed_and_continued_is_as_if_never_killed(config, tmp_path):
     settings = config(steps=9, save_every=2, eval_every=3, out=tmp_path / "whole", **more)
     train(settings)
     killed = settings.model_copy(update={"out": tmp_path / "killed"})
-    with subprocess.Popen([sys.executable, *command(killed)], stderr=subprocess.DEVNULL) as process:
-        while lines(killed.out) < 6 and process.poll() is None:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert 0 < checkpoints(killed.out)[-1] < 9
+    child = subprocess.run([sys.executable, "-c", KILLED, *command(killed)[2:]], stderr=subprocess.DEVNULL)
+    assert child.returncode == -signal.SIGKILL
+    assert checkpoints(killed.out)[-1] == 4
     half = killed.out / "checkpoints" / "part" / "checkpoint-8"
     half.mkdir(parents=True, exist_ok=True)
     (half / "trained.safetensors").write_bytes(b"half a file")

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch")
 @pytest.fixture(scope="module")
 def trained(runs, base, tmp_path_factory):
     out = tmp_path_factory.mktemp("scalar") / "run"
-    settings = {"steps": 25, "batch": 8, "accumulate": 1, "lr": 5e-3, "validation": 0.2, "log_every": 5}
+    settings = {"steps": 60, "batch": 8, "accumulate": 1, "lr": 2e-3, "validation": 0.2, "log_every": 5}
     data = (runs["t2i"], runs["edit"])
     config = SftConfig(data=data, model=str(base), out=out, objective="scalar", **settings)
     return config, train(config)

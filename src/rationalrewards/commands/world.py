@@ -13,12 +13,14 @@ from rationalrewards.commands.common import dry_run, print_json
 from rationalrewards.config import Config, resolve
 from rationalrewards.world.oracle import Dials
 
-_HELP = """usage: rationalrewards world {preferences,serve-oracle,train-generator,report-generator} [options]
+_HELP = """usage: rationalrewards world TOOL [options]
 
   preferences        labelled pairs of images with known truth, as a preferences file
   serve-oracle       the oracle critic as an OpenAI-compatible server, with a dial for every fault
   train-generator    train the tiny generator from scratch (about half an hour on one CPU core)
   report-generator   exact-match by number of things and caption style, and a sample grid
+  train-critic       train the tiny critic: base model, rationales about preferences, students (over an hour)
+  report-critic      a critic's accuracy, errors and repeat variance on pairs whose truth is known
 
 Example: rationalrewards world serve-oracle --port 8000 --hallucination 0.2 --fault-log faults.jsonl
 """
@@ -100,11 +102,15 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_HELP)
         return 0 if argv else 2
+    from rationalrewards.commands import world_critic
+
     verbs = {
         "preferences": _preferences,
         "serve-oracle": _serve,
         "train-generator": _train,
         "report-generator": _report,
+        "train-critic": world_critic.train_critic,
+        "report-critic": world_critic.report_critic,
     }
     if argv[0] not in verbs:
         print(f"there is no 'world {argv[0]}'; there are: {', '.join(verbs)}", file=sys.stderr)

@@ -7,16 +7,20 @@ they are easier than what the critic will meet: for choosing a checkpoint, not f
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rationalrewards.critic.backend import Answer, Question, Sampling
+from rationalrewards.critic.encoding import chat_of, encode
+from rationalrewards.critic.judge import verdict
 from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
+from rationalrewards.parrot.rationalize import encode_pair, reversed_images
 from rationalrewards.rubric import Rubric
 from rationalrewards.sft.examples import Inputs
 from rationalrewards.sft.model import unwrapped
-from rationalrewards.types import Failure, Pair
+from rationalrewards.types import Comparison, Failure, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Outcome:
     read: int
     asked: int
     consistent: bool | None
+
+
+Judging = Callable[[Any, Sequence[tuple[Pair, Rubric]]], list[Outcome]]
+"""Gives the outcomes of pairs, each with its rubric, when judged by a model."""
 
 
 def summarise(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -57,7 +65,7 @@ class Evaluation:
         batches: Sequence[Callable[[], Inputs]],
         loss: Callable[[Any, Inputs], tuple[float, float]],
         pairs: Sequence[tuple[Pair, Rubric]],
-        judge: Callable[[Any, Sequence[tuple[Pair, Rubric]]], list[Outcome]],
+        judge: Judging,
         *,
         process: int,
         processes: int,
@@ -89,33 +97,68 @@ class Evaluation:
         return [(things[min(i, len(things) - 1)], i < len(things)) for i in mine]
 
 
-def judging(processor: Any, max_tokens: int) -> Callable[[Any, Sequence[tuple[Pair, Rubric]]], list[Outcome]]:
-    """Judges pairs by letting the model itself compare them in both orders, greedily."""
+def judging(processor: Any, max_tokens: int, together: int) -> Judging:
+    """Judges pairs by letting the model itself compare them in both orders, greedily.
+
+    The questions are a judge's, ``together`` at a time, always the same ones: what a batch holds must not
+    depend on timing, or a continued training could come to other metrics. With 1 every pair takes two passes.
+    """
 
     def judge(model: Any, pairs: Sequence[tuple[Pair, Rubric]]) -> list[Outcome]:
-        return asyncio.run(_compare(unwrapped(model), processor, max_tokens, pairs)) if pairs else []
+        questions = [
+            question for pair, rubric in pairs for question in _both_orders(pair, rubric, max_tokens)
+        ]
+        answers = list(_answers(unwrapped(model), processor, questions, together))
+        return [
+            _outcome(pair, *(_read(rubric, answer) for answer in answers[2 * n : 2 * n + 2]))
+            for n, (pair, rubric) in enumerate(pairs)
+        ]
 
     return judge
 
 
-async def _compare(
-    model: Any, processor: Any, max_tokens: int, pairs: Sequence[tuple[Pair, Rubric]]
-) -> list[Outcome]:
-    from rationalrewards.critic.backend import Sampling
-    from rationalrewards.critic.client import Critic
-    from rationalrewards.critic.judge import Judge
-    from rationalrewards.critic.local import Local
+def _both_orders(pair: Pair, rubric: Rubric, max_tokens: int) -> list[Question]:
+    prompt, images = rubric.pairwise(pair.prompt), encode_pair(pair, rubric)
+    return [
+        Question(
+            system=prompt.system,
+            parts=tuple(part if isinstance(part, str) else shown[part.name] for part in prompt.parts),
+            sampling=Sampling(temperature=0, max_tokens=max_tokens),
+        )
+        for shown in (images, reversed_images(images))
+    ]
 
-    backend = Local.of(model, processor, name="student")
-    async with Critic(backend, sampling=Sampling(temperature=0, max_tokens=max_tokens)) as critic:
-        verdicts = await asyncio.gather(*(Judge(critic, rubric).compare(pair) for pair, rubric in pairs))
-    outcomes = []
-    for verdict, (pair, _) in zip(verdicts, pairs, strict=True):
-        orders = (verdict.forward, verdict.reverse)
-        read = [order for order in orders if not isinstance(order, Failure)]
-        right = sum(order.winner == pair.label for order in read) / len(orders)
-        outcomes.append(Outcome(right, len(read), len(orders), verdict.consistent))
-    return outcomes
+
+def _answers(model: Any, processor: Any, questions: Sequence[Question], together: int) -> Iterator[Answer]:
+    from rationalrewards.critic.generation import generate, shape
+
+    for start in range(0, len(questions), together):
+        some = questions[start : start + together]
+        inputs = [encode(processor, chat_of(question)) for question in some]
+        alike = defaultdict(list)
+        for n, one in enumerate(inputs):
+            alike[shape(one)].append(n)
+        found: dict[int, Answer] = {}
+        for places in alike.values():
+            asked, given = [some[n] for n in places], [inputs[n] for n in places]
+            found |= dict(zip(places, generate(model, processor.tokenizer, asked, given), strict=True))
+        yield from (found[n] for n in range(len(some)))
+
+
+def _read(rubric: Rubric, answer: Answer) -> Comparison | Failure:
+    return rubric.read_comparison(answer.text, finish_reason=answer.finish_reason)
+
+
+def _outcome(pair: Pair, forward: Comparison | Failure, reverse: Comparison | Failure) -> Outcome:
+    found = verdict(forward, reverse)
+    orders = (found.forward, found.reverse)
+    read = [order for order in orders if isinstance(order, Comparison)]
+    return Outcome(
+        right=sum(order.winner == pair.label for order in read) / len(orders),
+        read=len(read),
+        asked=len(orders),
+        consistent=found.consistent,
+    )
 
 
 def _moved(batch: Inputs, model: Any) -> Inputs:

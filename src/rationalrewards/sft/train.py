@@ -12,7 +12,7 @@ from rationalrewards.runs import Run
 from rationalrewards.sft.config import SftConfig
 from rationalrewards.sft.examples import Inputs, Store, collate
 from rationalrewards.sft.export import export, trained_metrics
-from rationalrewards.sft.measure import Evaluation, Outcome, judging
+from rationalrewards.sft.measure import Evaluation, Judging, Outcome, judging
 from rationalrewards.sft.model import load_base, pad_token, prepare
 from rationalrewards.sft.plan import Labelled, Plan, plan, rubrics
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 SUMMARY = "summary.json"
+_TOGETHER = 16  # replies that an evaluation generates at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class _Job:
     join: Callable[[Sequence[Any]], Inputs]
     loss: Loss
     summed: Callable[[Any, Inputs], tuple[Any, Any]]
-    judge: Callable[[Any, Sequence[Labelled]], list[Outcome]]
+    judge: Judging
 
 
 def train(config: SftConfig) -> dict[str, Any]:
@@ -55,7 +56,11 @@ def train(config: SftConfig) -> dict[str, Any]:
         return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
     torch.manual_seed(config.seed)
     precision = "bfloat16" if args.bf16 else "float32"
-    job = (_scalar if config.objective == "scalar" else _student)(todo, precision)
+    job = (
+        _scalar(todo, precision)
+        if config.objective == "scalar"
+        else _student(todo, precision, args.world_size)
+    )
     trainer = StudentTrainer(
         job.model,
         args,
@@ -91,7 +96,7 @@ def _open(todo: Plan) -> Run:
     return Run(todo.config.out, "sft", todo.config.settings(), **about)
 
 
-def _student(todo: Plan, precision: str) -> _Job:
+def _student(todo: Plan, precision: str, processes: int) -> _Job:
     from rationalrewards.sft.trainer import summed_token_loss, token_loss
 
     store = Store(todo.config.cache_mb)
@@ -102,7 +107,8 @@ def _student(todo: Plan, precision: str) -> _Job:
         join=partial(collate, pad=pad_token(todo.processor, todo.ends)),
         loss=token_loss,
         summed=summed_token_loss,
-        judge=judging(todo.processor, todo.config.eval_tokens),
+        # A sharded model needs all processes for every pass, so all must make equally many.
+        judge=judging(todo.processor, todo.config.eval_tokens, _TOGETHER if processes == 1 else 1),
     )
 
 

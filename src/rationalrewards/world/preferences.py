@@ -83,8 +83,7 @@ def _preference(kind: Literal["t2i", "edit"], seed: int, index: int, noise: floa
     rng = random.Random(f"{kind} {seed} {index}")
     flip = random.Random(f"noise {kind} {seed} {index}")  # of its own, so that the dial changes only labels
     task = sample_task(rng, kind)
-    images = [_answer(task, rng, shares) for shares in (_FLAWS_OF_BETTER, _FLAWS_OF_WORSE)]
-    rng.shuffle(images)
+    images = answers(task, rng)
     truths = [truth(task, image) for image in images]
     margin = truths[0].reward - truths[1].reward
     true_label: Winner = "tie" if abs(margin) < TIE else "A" if margin > 0 else "B"
@@ -108,6 +107,13 @@ def _preference(kind: Literal["t2i", "edit"], seed: int, index: int, noise: floa
         split=split_of(group),
         extra={**scores, "true_label": true_label},
     )
+
+
+def answers(task: Task, rng: random.Random) -> list[Pixels]:
+    """Two images for a task, one as a rule with more flaws than the other, in random order."""
+    images = [_answer(task, rng, shares) for shares in (_FLAWS_OF_BETTER, _FLAWS_OF_WORSE)]
+    rng.shuffle(images)
+    return images
 
 
 def _png(pixels: Pixels) -> bytes:

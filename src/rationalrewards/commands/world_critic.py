@@ -1,0 +1,190 @@
+"""``world train-critic`` and ``world report-critic``: the tiny critic from nothing, and its figures.
+
+1. ``base/``: a model that sees and writes, taught without any preference (``world.critic_pretrain``).
+2. ``preferences/``: pairs of the world with a tenth of the labels wrong, for images from text and for edits.
+3. ``parrot/``: what a faulty teacher says about them, once for each way of making training data.
+4. ``sft/``: students of the same base model on each, with the same budget, and the scalar baseline.
+
+Parts 3 and 4 are runs of the package's own verbs in directories of their own. Whatever is finished is not
+done again: kill it at any moment and start the same command to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rationalrewards.commands.common import CriticConfig, dry_run, open_judge, print_json
+from rationalrewards.config import Config, resolve
+from rationalrewards.runs import write_json
+from rationalrewards.types import InputError, Sample
+from rationalrewards.world.oracle import Dials
+
+TEACHER = Dials(seed=11, hallucination=0.2, label_ignoring=0.1, vague=0.1)
+LABEL_NOISE = 0.1
+PREFERENCES_SEED, TEST_SEED = 100, 900
+Student = Literal["parrot", "published", "no-filter", "plain", "scalar"]
+MADE: dict[Student, tuple[str, ...]] = {
+    "parrot": (),
+    "published": ("--filter", "published"),
+    "no-filter": ("--filter", "none"),
+    "plain": ("--filter", "none", "--no-anchor"),
+    "scalar": (),
+}
+"""How the training data of each student is made; the scalar baseline learns from the pairs of ``parrot``."""
+TASKS: tuple[Literal["t2i", "edit"], ...] = ("t2i", "edit")
+
+
+class TrainCriticConfig(Config):
+    """Train the tiny critic: a base model, a teacher's rationales about preferences, and students of them.
+
+    Example:
+      rationalrewards world train-critic --out runs/critic --students parrot
+    """
+
+    out: Path = Path("runs/critic")
+    """Where everything goes. Continued if there."""
+    students: tuple[Student, ...] = ("parrot",)
+    """Which students to train: parrot, published, no-filter, plain (no anchor, no filter), scalar."""
+    seeds: tuple[int, ...] = (0,)
+    """One student of each kind for each seed."""
+    base_steps: int = Field(default=2000, ge=1)
+    """Optimiser steps of the base model, of 32 lessons."""
+    pairs: int = Field(default=4000, ge=1)
+    """Preference pairs for each of the two tasks."""
+    steps: int = Field(default=400, ge=1)
+    """Optimiser steps of each student, of 32 samples."""
+    lr: float = Field(default=5e-4, gt=0)
+    """Peak learning rate of the students."""
+
+
+class ReportCriticConfig(CriticConfig):
+    """Measure a critic on fresh pairs of the embedded world whose truth is known.
+
+    Example:
+      rationalrewards world report-critic --critic hf:runs/critic/sft/parrot-0/critic --n 500
+    """
+
+    n: int = Field(default=500, ge=1)
+    """Pairs of each task."""
+    seed: int = TEST_SEED
+    """Seed of the pairs; training uses others."""
+    draws: int = Field(default=0, ge=0)
+    """So many critiques of each of 100 images, at --temperature, to see how far they differ; 0 asks for
+    none."""
+    pairwise: bool = True
+    """Compare in both orders too; --no-pairwise only scores."""
+    out: Path | None = None
+    """Write the figures to this JSON file as well."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature of the critic; 0 is greedy."""
+    max_tokens: int = Field(default=512, ge=1)
+    """The longest reply, in tokens."""
+
+
+def train_critic(argv: Sequence[str]) -> int:
+    config = resolve(TrainCriticConfig, argv, "rationalrewards world train-critic")
+    if config.dry_run:
+        return dry_run(config)
+    from rationalrewards.world.critic_pretrain import pretrain
+
+    out = config.out
+    base = pretrain(out / "base", steps=config.base_steps)
+    for task in TASKS:
+        _preferences(out / "preferences" / f"{task}.parquet", task, config.pairs)
+    for student in config.students:
+        data = [_rationales(out, student, task) for task in TASKS]
+        for seed in config.seeds:
+            print(f"critic: {_student(config, student, seed, data, base)}")
+    return 0
+
+
+def _preferences(path: Path, task: Literal["t2i", "edit"], n: int) -> None:
+    from rationalrewards.world.preferences import write_preferences
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_preferences(path, task, n, PREFERENCES_SEED, LABEL_NOISE)
+
+
+def _rationales(out: Path, student: Student, task: Literal["t2i", "edit"]) -> Path:
+    """The PARROT run with this student's training data."""
+    from rationalrewards.commands import parrot
+    from rationalrewards.world.server import serving
+
+    made = "parrot" if student == "scalar" else student
+    run = out / "parrot" / f"{made}-{task}"
+    if not (run / "summary.json").exists():
+        with serving(TEACHER) as url:
+            flags = ("--rubric", task, "--teacher", url, "--measure-share", "0", *MADE[student])
+            code = parrot.main(
+                ["--preferences", f"{out}/preferences/{task}.parquet", "--out", f"{run}", *flags]
+            )
+        if code:
+            raise InputError(f"{run} kept no rationale; see its report.html")
+    return run
+
+
+def _student(
+    config: TrainCriticConfig, student: Student, seed: int, data: Sequence[Path], base: Path
+) -> Path:
+    from rationalrewards.sft.config import SftConfig
+    from rationalrewards.sft.train import train
+
+    run = config.out / "sft" / f"{student}-{seed}"
+    if not (run / "summary.json").exists():
+        scalar = student == "scalar"
+        train(
+            SftConfig(
+                data=tuple(data),
+                model=str(base),
+                out=run,
+                objective="scalar" if scalar else "rationale",
+                steps=config.steps,
+                batch=16 if scalar else 32,  # a pair is two samples
+                accumulate=1,
+                lr=config.lr,
+                precision="bf16",
+                validation=0.02,
+                eval_pairs=64,
+                eval_every=max(1, config.steps // 4),
+                eval_tokens=512,
+                seed=seed,
+            )
+        )
+    return run / "critic"
+
+
+def report_critic(argv: Sequence[str]) -> int:
+    config = resolve(ReportCriticConfig, argv, "rationalrewards world report-critic")
+    if config.dry_run:
+        return dry_run(config)
+    found = asyncio.run(_report(config))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(config.out, found)
+    print_json(found)
+    return 0
+
+
+async def _report(config: ReportCriticConfig) -> dict[str, Any]:
+    from rationalrewards.world.critic_report import measure, repeat_variance
+    from rationalrewards.world.preferences import world_preferences
+
+    settings = config.settings()
+    async with (
+        open_judge(config.model_copy(update={"rubric": "t2i"})) as t2i,
+        open_judge(config.model_copy(update={"rubric": "edit"})) as edit,
+    ):
+        judges = {"t2i": t2i, "edit": edit}
+        if config.draws:
+            pairs = islice(world_preferences("t2i", 100, config.seed), 100)
+            samples: list[Sample] = [item.pair.sample("A") for item in pairs]
+            return {**settings, "repeats": await repeat_variance(t2i, samples, draws=config.draws)}
+        found = await measure(judges.__getitem__, n=config.n, seed=config.seed, pairwise=config.pairwise)
+        return {**settings, **found}

@@ -1,0 +1,250 @@
+"""Teach the tiny critic's base model to see and to write, before it learns anything about preferences.
+
+    python -m rationalrewards.world.critic_pretrain --out runs/critic-base
+
+First the vision tower alone, with linear read-outs of what every cell holds and how cleanly it is drawn: end
+to end from the start it stays blind. Then lessons, first descriptions only, then the critiques of a careless
+judge. Fresh lessons every step. Kill it at any moment; the same command goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rationalrewards.runs import Ledger
+from rationalrewards.world.analyser import analyse_batch
+from rationalrewards.world.critic_lessons import Lesson, corpus, lessons, pixel_values
+from rationalrewards.world.critic_network import TEXT, make_network, make_processor, save
+from rationalrewards.world.critic_vocabulary import make_tokenizer
+from rationalrewards.world.drawing import Pixels, cell_indices
+from rationalrewards.world.preferences import answers
+from rationalrewards.world.scenes import BACKGROUNDS, CELLS, COLOURS, JITTER, SHAPES, WORDS
+from rationalrewards.world.tasks import sample_task
+from rationalrewards.world.train_generator import learning_rate
+
+CORPUS = 6000
+SEEING_STEPS = 700
+CURRICULUM = ((0.0, (1.0, 0.0, 0.0)), (0.1, (0.5, 0.5, 0.0)), (0.25, (0.2, 0.4, 0.4)))
+"""From this share of the steps on: weights of description, pointwise and pairwise critiques."""
+_JITTERED = len(JITTER) ** 2
+_THINGS = len(COLOURS) * len(SHAPES)
+_KINDS = 1 + _THINGS + len(WORDS)  # nothing, things wherever in their cell, signs
+_LENGTHS = 16  # sequences are padded to a multiple of it
+POOL = 16  # batches that are sorted by length together
+
+
+class Seeing(nn.Module):
+    """Linear read-outs of the visual tokens, thrown away after the vision tower has been taught."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content = nn.Linear(TEXT, _KINDS)
+        self.background = nn.Linear(TEXT, len(BACKGROUNDS))
+        self.damage = nn.Linear(TEXT, 1)
+
+    def forward(self, tokens: Tensor, labels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Loss, and the share of cells read right; ``tokens`` (N, 9, TEXT), labels each (N, 9)."""
+        content, background, damage = labels
+        logits = self.content(tokens)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), content.flatten())
+        loss = loss + nn.functional.cross_entropy(self.background(tokens).flatten(0, 1), background.flatten())
+        loss = loss + nn.functional.mse_loss(self.damage(tokens)[..., 0], damage)
+        return loss, (logits.argmax(-1) == content).float().mean()
+
+
+def teach_seeing(network: Any, seed: int, steps: int, batch: int = 64) -> float:
+    """Teach the vision tower; returns the share of cells whose content it reads right at the end."""
+    rng = random.Random(f"seeing {seed}")
+    heads = Seeing()
+    parameters = [*network.model.visual.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    right: list[float] = []
+    bar = tqdm(range(steps), desc="seeing", unit="step")
+    for step in bar:
+        optimiser.param_groups[0]["lr"] = learning_rate(step, steps, 1.5e-3)
+        images = [image for _ in range(batch // 2) for image in _shown(rng)]
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = _look(network, images).pooler_output.view(len(images), CELLS, TEXT)
+            loss, share = heads(tokens, _cells(images))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        right.append(share.item())
+        bar.set_postfix(right=f"{np.mean(right[-50:]):.3f}", refresh=False)
+    return float(np.mean(right[-50:]))
+
+
+def _shown(rng: random.Random) -> list[Pixels]:
+    return answers(sample_task(rng, rng.choice(("t2i", "edit"))), rng)
+
+
+def _look(network: Any, images: Sequence[Pixels]) -> Any:
+    values = torch.from_numpy(pixel_values(images)).flatten(0, 1)
+    grid = torch.tensor([[1, 6, 6]]).expand(len(images), 3)
+    return network.model.visual(values, grid_thw=grid, return_dict=True)
+
+
+def _cells(images: Sequence[Pixels]) -> tuple[Tensor, Tensor, Tensor]:
+    """What the analyser finds in every cell: kind, background, and four times the residual, at most 1."""
+    found = analyse_batch(np.stack(images))
+    index = torch.from_numpy(np.stack([cell_indices(a.scene) for a in found]))
+    last = _JITTERED * _THINGS
+    kind = torch.where(index > last, index - last + _THINGS, (index + _JITTERED - 1) // _JITTERED)
+    ground = torch.tensor([[list(BACKGROUNDS).index(a.scene.background)] * CELLS for a in found])
+    return kind, ground, torch.tensor([a.residual for a in found]).mul(4).clamp(max=1.0)
+
+
+class Batches:
+    """Endless training batches of lessons; the state of ``rng`` between two pools is all there is to
+    resume."""
+
+    def __init__(self, processor: Any, batch: int, seed: int) -> None:
+        self.tokenizer, self.batch = processor.tokenizer, batch
+        self.rng = random.Random(f"lessons {seed}")
+        self.image_token = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.shares: tuple[float, ...] = CURRICULUM[0][1]
+
+    def pool(self) -> list[dict[str, Tensor]]:
+        """``POOL`` batches of lessons of similar length, in random order."""
+        drawn = [
+            self._encoded(lesson) for lesson in islice(lessons(self.rng, self.shares), POOL * self.batch)
+        ]
+        drawn.sort(key=lambda lesson: len(lesson[0]))
+        batches = [self._collated(drawn[i : i + self.batch]) for i in range(0, len(drawn), self.batch)]
+        self.rng.shuffle(batches)
+        return batches
+
+    def _encoded(self, lesson: Lesson) -> tuple[list[int], int, tuple[Pixels, ...]]:
+        parts = [
+            {"type": "text", "text": p} if isinstance(p, str) else {"type": "image"}
+            for p in lesson.prompt.parts
+        ]
+        system = [{"role": "system", "content": lesson.prompt.system}] if lesson.prompt.system else []
+        chat = [*system, {"role": "user", "content": parts}]
+        asked = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        question = self.tokenizer(asked.replace("<|image_pad|>", CELLS * "<|image_pad|>"))["input_ids"]
+        reply = self.tokenizer(f"{lesson.reply}<|im_end|>")["input_ids"]
+        return [*question, *reply], len(question), lesson.images
+
+    def _collated(self, drawn: Sequence[tuple[list[int], int, tuple[Pixels, ...]]]) -> dict[str, Tensor]:
+        # Few different lengths: every new shape makes the matrix library keep another kernel, for good.
+        longest = -(-max(len(ids) for ids, _, _ in drawn) // _LENGTHS) * _LENGTHS
+        ids = torch.full((len(drawn), longest), self.tokenizer.pad_token_id)
+        labels = torch.full_like(ids, -100)
+        mask = torch.zeros_like(ids)
+        for row, (tokens, asked, _) in enumerate(drawn):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            labels[row, asked : len(tokens)] = torch.tensor(tokens[asked:])
+            mask[row, : len(tokens)] = 1
+        images = [image for _, _, shown in drawn for image in shown]
+        return {
+            "input_ids": ids,
+            "labels": labels,
+            "attention_mask": mask,
+            "mm_token_type_ids": (ids == self.image_token).int(),
+            "pixel_values": torch.from_numpy(pixel_values(images)).flatten(0, 1),
+            "image_grid_thw": torch.tensor([[1, 6, 6]]).expand(len(images), 3),
+        }
+
+
+def pretrain(
+    out: Path,
+    *,
+    steps: int,
+    batch: int = 32,
+    peak: float = 1.5e-3,
+    seed: int = 0,
+    checkpoint_every: int = 200,
+) -> Path:
+    """Train the base model from scratch or from ``out/state.pt``; returns the checkpoint ``out/model``.
+
+    ``out/training.jsonl`` holds the losses.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    model, state_file = out / "model", out / "state.pt"
+    if not model.exists():
+        tokenizer = make_tokenizer(*corpus(CORPUS, seed), at_least=CORPUS // 60)
+        network, processor = make_network(tokenizer, seed), make_processor(tokenizer)
+        tqdm.write(f"cells read right: {teach_seeing(network, seed, SEEING_STEPS):.2%}")
+        save(network, processor, model)
+    network, processor = load(model)
+    # On a CPU, training short sequences is faster with plain attention than with the fused kernel's backward.
+    network.set_attn_implementation("eager")
+    data = Batches(processor, batch, seed)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    step, spent = 0, 0.0
+    if state_file.exists():
+        state: dict[str, Any] = torch.load(state_file, weights_only=False)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        data.rng.setstate(state["data"])
+        step, spent = state["step"], state["spent"]
+    losses: list[float] = []
+    with Ledger(out / "training.jsonl") as log, tqdm(total=steps, initial=step, unit="step") as bar:
+        while step < steps:
+            started = time.process_time()
+            data.shares = next(s for first, s in reversed(CURRICULUM) if step >= first * steps)
+            for inputs in data.pool():
+                optimiser.param_groups[0]["lr"] = learning_rate(step, steps, peak)
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = network(**inputs).loss
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimiser.step()
+                step += 1
+                losses.append(loss.item())
+                bar.update()
+            spent += time.process_time() - started
+            if step % checkpoint_every < POOL or step >= steps:
+                row = {"step": step, "loss": float(np.mean(losses)), "cpu_minutes": round(spent / 60, 2)}
+                log.append(str(step), row)
+                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                losses.clear()
+                state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+                state |= {"data": data.rng.getstate(), "step": step, "spent": spent}
+                torch.save(state, state_file.with_suffix(".part"))
+                state_file.with_suffix(".part").replace(state_file)
+    return save(network, processor, model)
+
+
+def load(path: Path) -> tuple[Any, Any]:
+    """Network and processor of a checkpoint, in float32."""
+    from transformers import Qwen3VLForConditionalGeneration
+
+    from rationalrewards.critic.processor import load_processor
+
+    return Qwen3VLForConditionalGeneration.from_pretrained(path, dtype="float32"), load_processor(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--peak", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    pretrain(args.out, steps=args.steps, batch=args.batch, peak=args.peak, seed=args.seed)
+
+
+if __name__ == "__main__":
+    main()
