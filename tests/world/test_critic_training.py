@@ -1,4 +1,4 @@
-"""``world train-critic`` from end to end in miniature, and ``world report-critic`` on critics that are known."""
+"""``world train-critic`` from end to end in miniature, and ``report-critic`` on critics that are known."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ def report(capsys, *flags):
 
 
 def test_the_oracle_is_right_about_everything(capsys, tmp_path):
-    found = report(capsys, "--critic", "oracle", "--n", "12", "--seed", "4", "--out", str(tmp_path / "r.json"))
+    found = report(
+        capsys, "--critic", "oracle", "--n", "12", "--seed", "4", "--out", str(tmp_path / "r.json")
+    )
     for part in ("t2i", "edit", "all"):
         assert found[part]["accuracy"]["mean"] == found[part]["pointwise_accuracy"]["mean"] == 1
         assert found[part]["parse_rate"]["mean"] == found[part]["order_consistency"] == 1
         assert all(error["mean"] == 0 for error in found[part]["absolute_error"].values())
     assert found["edit"]["absolute_error"].keys() >= {"image_faithfulness", "applicability"}
     assert found["all"]["parse_rate"]["n"] == 2 * 12 * 4  # two orders and two images of each pair
-    assert json.loads((tmp_path / "r.json").read_text()) == found
+    assert json.loads(out.read_text()) == found
 
 
 def test_draws_of_a_critic_without_noise_are_all_alike(capsys):

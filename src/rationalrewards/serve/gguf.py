@@ -18,7 +18,7 @@ from rationalrewards.types import InputError
 
 Precision = Literal["f16", "bf16", "f32"]
 
-_QWEN2 = (
+QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -55,7 +55,7 @@ def cutting_rule(checkpoint: Path) -> str:
     kinds = [step.get("type") for step in steps]
     if kinds == ["ByteLevel"] and steps[0]["use_regex"]:
         return "gpt-2"
-    if kinds == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") == _QWEN2:
+    if kinds == ["Split", "ByteLevel"] and steps[0]["pattern"].get("Regex") == QWEN2:
         return "qwen2"
     raise ValueError("its tokenizer cuts text by a rule of its own, which llama.cpp does not have")
 

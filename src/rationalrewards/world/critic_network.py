@@ -7,7 +7,6 @@ server that runs the large ones runs this one.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +91,4 @@ def save(network: Any, processor: Any, path: Path, dtype: str = "float32") -> Pa
 
     copy.deepcopy(network).to(getattr(torch, dtype)).save_pretrained(path)
     processor.save_pretrained(path)
-    # vLLM builds the whole processor, video included, and asks for this file.
-    images = processor.image_processor.to_dict()
-    video = {name: images[name] for name in ("patch_size", "temporal_patch_size", "merge_size", "size")}
-    video |= {name: images[name] for name in ("image_mean", "image_std")}
-    card = {"video_processor_type": "Qwen3VLVideoProcessor", **video}
-    (path / "video_preprocessor_config.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return path

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from rationalrewards.serve.gguf import QWEN2
+
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -37,10 +39,6 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}"""
 
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _SCORE = re.compile(r"(\d\.\d+)")
 _SEGMENT = re.compile(r"(?<=[.:!?] )|(?<=\n)")
 _TOGETHER = 0.99  # of the times that either of two segments occurs, the other one is beside it
@@ -111,7 +109,7 @@ def make_tokenizer(
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_QWEN2), "isolated"),
+            pre_tokenizers.Split(Regex(QWEN2), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
