@@ -18,9 +18,8 @@ def report(capsys, *flags):
 
 
 def test_the_oracle_is_right_about_everything(capsys, tmp_path):
-    found = report(
-        capsys, "--critic", "oracle", "--n", "12", "--seed", "4", "--out", str(tmp_path / "r.json")
-    )
+    out = tmp_path / "r.json"
+    found = report(capsys, "--critic", "oracle", "--n", "12", "--seed", "4", "--out", str(out))
     for part in ("t2i", "edit", "all"):
         assert found[part]["accuracy"]["mean"] == found[part]["pointwise_accuracy"]["mean"] == 1
         assert found[part]["parse_rate"]["mean"] == found[part]["order_consistency"] == 1
