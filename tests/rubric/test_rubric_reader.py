@@ -190,13 +190,12 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_a_megabyte_made_to_be_slow_takes_time_in_proportion(name: str) -> None:
+def test_a_megabyte_made_to_be_slow_takes_less_than_a_second(name: str) -> None:
     def seconds() -> float:
         started = time.process_time()
         assert isinstance(T2I.read(ADVERSARIAL[name]), Failure)
         assert isinstance(T2I.read_comparison(ADVERSARIAL[name]), Failure)
         return (time.process_time() - started) / 2
 
-    # About half a second where it is quiet. What grows with the square of the length would take hours, so the
-    # bound may be generous: other processes on the same core slow a run down several times.
-    assert any(seconds() < 10 for _ in range(3))
+    # Up to three tries: other processes on the same core slow a run down, nothing speeds it up.
+    assert any(seconds() < 1 for _ in range(3))

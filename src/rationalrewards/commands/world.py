@@ -20,7 +20,7 @@ _HELP = """usage: rationalrewards world TOOL [options]
   train-generator    train the tiny generator from scratch (about half an hour on one CPU core)
   report-generator   exact-match by number of things and caption style, and a sample grid
   train-critic       train the tiny critic: base model, rationales about preferences, students (over an hour)
-  report-critic      a critic's accuracy, errors and repeat variance on pairs whose truth is known
+  report-critic      a critic's accuracy and errors on pairs whose truth is known
 
 Example: rationalrewards world serve-oracle --port 8000 --hallucination 0.2 --fault-log faults.jsonl
 """

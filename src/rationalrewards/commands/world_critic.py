@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from pydantic import Field
 from rationalrewards.commands.common import CriticConfig, dry_run, open_judge, print_json
 from rationalrewards.config import Config, resolve
 from rationalrewards.runs import write_json
-from rationalrewards.types import InputError, Sample
+from rationalrewards.types import InputError
 from rationalrewards.world.oracle import Dials
 
 TEACHER = Dials(seed=11, hallucination=0.2, label_ignoring=0.1, vague=0.1)
@@ -74,9 +73,6 @@ class ReportCriticConfig(CriticConfig):
     """Pairs of each task."""
     seed: int = TEST_SEED
     """Seed of the pairs; training uses others."""
-    draws: int = Field(default=0, ge=0)
-    """So many critiques of each of 100 images, at --temperature, to see how far they differ; 0 asks for
-    none."""
     pairwise: bool = True
     """Compare in both orders too; --no-pairwise only scores."""
     out: Path | None = None
@@ -173,8 +169,7 @@ def report_critic(argv: Sequence[str]) -> int:
 
 
 async def _report(config: ReportCriticConfig) -> dict[str, Any]:
-    from rationalrewards.world.critic_report import measure, repeat_variance
-    from rationalrewards.world.preferences import world_preferences
+    from rationalrewards.world.critic_report import measure
 
     settings = config.settings()
     async with (
@@ -182,9 +177,5 @@ async def _report(config: ReportCriticConfig) -> dict[str, Any]:
         open_judge(config.model_copy(update={"rubric": "edit"})) as edit,
     ):
         judges = {"t2i": t2i, "edit": edit}
-        if config.draws:
-            pairs = islice(world_preferences("t2i", 100, config.seed), 100)
-            samples: list[Sample] = [item.pair.sample("A") for item in pairs]
-            return {**settings, "repeats": await repeat_variance(t2i, samples, draws=config.draws)}
         found = await measure(judges.__getitem__, n=config.n, seed=config.seed, pairwise=config.pairwise)
         return {**settings, **found}

@@ -1,7 +1,5 @@
 """Teach the tiny critic's base model to see and to write, before it learns anything about preferences.
 
-    python -m rationalrewards.world.critic_pretrain --out runs/critic-base
-
 First the vision tower alone, with linear read-outs of what every cell holds and how cleanly it is drawn: end
 to end from the start it stays blind. Then lessons, first descriptions only, then the critiques of a careless
 judge. Fresh lessons every step. Kill it at any moment; the same command goes on from the last checkpoint.
@@ -9,7 +7,6 @@ judge. Fresh lessons every step. Kill it at any moment; the same command goes on
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Sequence
@@ -229,22 +226,3 @@ def load(path: Path) -> tuple[Any, Any]:
     from rationalrewards.critic.processor import load_processor
 
     return Qwen3VLForConditionalGeneration.from_pretrained(path, dtype="float32"), load_processor(path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2_000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--peak", type=float, default=1.5e-3, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    pretrain(args.out, steps=args.steps, batch=args.batch, peak=args.peak, seed=args.seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,17 +7,16 @@ least ``MARGIN`` count. Intervals are 95 % bootstrap over pairs.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable
-from statistics import fmean, stdev
+from collections.abc import Callable
+from statistics import fmean
 from typing import Any, Literal
 
 from rationalrewards.critic.batch import compare_many, score_many
 from rationalrewards.critic.judge import Judge
 from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
-from rationalrewards.types import Critique, Failure, Pair, Sample, Side, mean_score
+from rationalrewards.types import Critique, Failure, Pair, Side, mean_score
 from rationalrewards.world.preferences import world_preferences
 
 MARGIN = 0.3
@@ -105,28 +104,4 @@ def _figures(part: dict[str, list[Any]]) -> dict[str, Any]:
         "parse_rate": wilson(sum(part["read"]), len(part["read"])).to_dict(),
         "order_consistency": fmean(part["same"]) if part["same"] else None,
         "absolute_error": {a: interval([e[a] for e in part["errors"] if a in e]) for a in aspects},
-    }
-
-
-async def repeat_variance(judge: Judge, samples: Iterable[Sample], *, draws: int) -> dict[str, Any]:
-    """How much the reward of the same image varies from draw to draw at the critic's temperature.
-
-    ``within_sd`` is the mean over images of the standard deviation of ``draws`` rewards, with its interval;
-    ``between_sd`` that of the images' mean rewards, to compare it with. Failed draws are left out and
-    counted.
-    """
-    found: list[list[float]] = []
-    failed = 0
-    for sample in samples:
-        drawn = await asyncio.gather(*(judge.score(sample, sample_index=index) for index in range(draws)))
-        rewards = [critique.reward for critique in drawn if isinstance(critique, Critique)]
-        failed += draws - len(rewards)
-        if len(rewards) > 1:
-            found.append(rewards)
-    return {
-        "within_sd": bootstrap_mean([stdev(rewards) for rewards in found], seed=0).to_dict(),
-        "between_sd": stdev(fmean(rewards) for rewards in found),
-        "images": len(found),
-        "draws": draws,
-        "failed": failed,
     }
