@@ -54,7 +54,7 @@ def write(path: Path, n: int, seed: int = 0) -> None:
 
             file.write("noisy", "pairwise", item, Verdict(forward=order(), reverse=order()))
         protocol = find_benchmark("pairs").protocol
-        file.describe(
+        file.finish(
             {
                 "benchmark": "pairs",
                 "protocol": protocol.hash,

@@ -38,7 +38,7 @@ def written(path: Path, *rows: tuple[Item, Outcome], mode: Any = "pairwise") -> 
     with VerdictsWriter(path) as file:
         for one, outcome in rows:
             file.write("c", mode, one, outcome)
-        file.describe({"critics": {"c": {}}, "benchmark": "x"})
+        file.finish({"critics": {"c": {}}, "benchmark": "x"})
     return path
 
 

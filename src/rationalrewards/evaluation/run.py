@@ -53,7 +53,7 @@ async def evaluate(opened: Opened, entries: Sequence[Entry], run: Run) -> dict[s
     with VerdictsWriter(path) as file:
         for entry in entries:
             asked[entry.name] = {"mode": entry.mode} | await _ask(opened, entry, run, file)
-        file.describe(
+        file.finish(
             {
                 "benchmark": opened.benchmark.name,
                 "protocol": opened.benchmark.protocol.hash,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from rationalrewards.evaluation.estimate import codes
 from rationalrewards.evaluation.items import LABELS, Item
 from rationalrewards.evaluation.judged import Floats, Judged, Mode
 from rationalrewards.evaluation.outcomes import Margins, Outcome, Scored
+from rationalrewards.tables import Table
 from rationalrewards.types import Comparison, Failure, InputError, Verdict, mean_score
 
 _ROWS = 512
@@ -41,42 +42,19 @@ SCHEMA = pa.schema([pa.field(name, kind) for name, kind in _TYPES.items()])
 _NEEDED = [name for name in _TYPES if name != "said"]
 
 
-class VerdictsWriter:
+class VerdictsWriter(Table):
     """Writes verdicts to ``path`` as they come; the file appears under its name when the block ends well."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + ".part")
-        self._rows: list[dict[str, Any]] = []
+        super().__init__(path, SCHEMA, group=_ROWS, compression="zstd")
 
     def write(self, critic: str, mode: Mode, item: Item, outcome: Outcome) -> None:
         """Add one. Raises InputError when people were asked about an aspect that the rubric lacks."""
-        self._rows.append({"critic": critic, "mode": mode, **_known(item), **_judged(item, outcome)})
-        if len(self._rows) == _ROWS:
-            self._flush()
+        self.add({"critic": critic, "mode": mode, **_known(item), **_judged(item, outcome)})
 
-    def describe(self, card: Mapping[str, Any]) -> None:
-        """Put what concerns the whole file into its metadata."""
-        self._file.add_key_value_metadata({_CARD: json.dumps(card, default=str).encode()})
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._file.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
-            self._rows = []
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = pq.ParquetWriter(self._part, SCHEMA, compression="zstd")
-        return self
-
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed is None:
-            self._flush()
-        self._file.close()
-        if failed is None:
-            self._part.replace(self._path)
-        else:
-            self._part.unlink()
+    def finish(self, card: Mapping[str, Any]) -> None:
+        """Put what concerns the whole file (JSON-ready) into its metadata."""
+        self.describe({_CARD: json.dumps(card, default=str).encode()})
 
 
 def read_card(path: Path) -> dict[str, Any]:

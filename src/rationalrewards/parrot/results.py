@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rationalrewards.parrot.phases import consistency_key, kept_rationale, project_key
 from rationalrewards.parrot.project import Projection
@@ -20,6 +20,9 @@ from rationalrewards.parrot.tally import Tally
 from rationalrewards.rubric import Rubric
 from rationalrewards.runs import Ledger, Run
 from rationalrewards.types import Comparison, Critique
+
+if TYPE_CHECKING:
+    from rationalrewards.tables import Table
 
 _ROWS = 2000  # per row group
 _RATIONALE = {
@@ -61,8 +64,8 @@ def write_results(run: Run, rubric: Rubric, keys: Iterable[str], decide: Sequenc
         run.ledger("rationalize") as first,
         run.ledger("consistency") as second,
         run.ledger("project") as third,
-        _Table(run.path / RATIONALES, _RATIONALE) as rationales,
-        _Table(run.path / POINTWISE, _POINTWISE) as pointwise,
+        _table(run.path / RATIONALES, _RATIONALE) as rationales,
+        _table(run.path / POINTWISE, _POINTWISE) as pointwise,
     ):
         for key in keys:
             record = first[key]
@@ -124,39 +127,13 @@ def _pointwise_rows(
         }
 
 
-class _Table:
-    """A Parquet file that appears whole or not at all; rows are written in groups."""
+def _table(path: Path, columns: Mapping[str, str]) -> Table:
+    import pyarrow as pa
 
-    def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    from rationalrewards.tables import Table
 
-        self._path, self._scratch = path, path.with_name(path.name + ".part")
-        self._schema = pa.schema(
-            [(name, getattr(pa, "bool_" if t == "bool" else t)()) for name, t in columns.items()]
-        )
-        self._table = pa.Table
-        self._writer = pq.ParquetWriter(self._scratch, self._schema)
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= _ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._writer.write_table(self._table.from_pylist(self._rows, schema=self._schema))
-        self._rows = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        if kind is None:
-            self._scratch.replace(self._path)
+    kinds = [(name, getattr(pa, "bool_" if kind == "bool" else kind)()) for name, kind in columns.items()]
+    return Table(path, pa.schema(kinds), group=_ROWS)
 
 
 def _json(value: Mapping[str, Any]) -> str:
