@@ -20,6 +20,7 @@ from pydantic import Field
 
 from rationalrewards.commands.common import CriticConfig, dry_run, open_judge, print_json
 from rationalrewards.config import Config, resolve
+from rationalrewards.rubric.definition import TASKS, Task
 from rationalrewards.runs import write_json
 from rationalrewards.types import InputError
 from rationalrewards.world.oracle import Dials
@@ -36,7 +37,6 @@ MADE: dict[Student, tuple[str, ...]] = {
     "scalar": (),
 }
 """How the training data of each student is made; the scalar baseline learns from the pairs of ``parrot``."""
-TASKS: tuple[Literal["t2i", "edit"], ...] = ("t2i", "edit")
 
 
 class TrainCriticConfig(Config):
@@ -100,7 +100,7 @@ def train_critic(argv: Sequence[str]) -> int:
     return 0
 
 
-def _preferences(path: Path, task: Literal["t2i", "edit"], n: int) -> None:
+def _preferences(path: Path, task: Task, n: int) -> None:
     from rationalrewards.world.preferences import write_preferences
 
     if not path.exists():
@@ -108,7 +108,7 @@ def _preferences(path: Path, task: Literal["t2i", "edit"], n: int) -> None:
         write_preferences(path, task, n, PREFERENCES_SEED, LABEL_NOISE)
 
 
-def _rationales(out: Path, student: Student, task: Literal["t2i", "edit"]) -> Path:
+def _rationales(out: Path, student: Student, task: Task) -> Path:
     """The PARROT run with this student's training data."""
     from rationalrewards.commands import parrot
     from rationalrewards.world.server import serving

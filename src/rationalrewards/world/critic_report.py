@@ -11,18 +11,18 @@ import json
 import math
 from collections.abc import Callable
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from rationalrewards.critic.batch import compare_many, score_many
 from rationalrewards.critic.judge import Judge
 from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
+from rationalrewards.rubric.definition import TASKS, Task
 from rationalrewards.types import Critique, Failure, Pair, Side, mean_score
 from rationalrewards.world.preferences import world_preferences
 
 MARGIN = 0.3
-TASKS: tuple[Literal["t2i", "edit"], ...] = ("t2i", "edit")
 SIDES: tuple[Side, Side] = ("A", "B")
-JudgeOf = Callable[[Literal["t2i", "edit"]], Judge]
+JudgeOf = Callable[[Task], Judge]
 Scores = dict[str, float | None]
 
 
@@ -42,9 +42,7 @@ async def measure(judge_of: JudgeOf, *, n: int, seed: int, pairwise: bool = True
     return {**figures, "all": _figures(both)}
 
 
-async def _part(
-    judge: Judge, task: Literal["t2i", "edit"], n: int, seed: int, pairwise: bool
-) -> dict[str, list[Any]]:
+async def _part(judge: Judge, task: Task, n: int, seed: int, pairwise: bool) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {"right": [], "right_alone": [], "read": [], "same": [], "errors": []}
     truths: dict[str, dict[Side, Scores]] = {}
     pairs: list[Pair] = []
