@@ -17,6 +17,7 @@ VERBS = {
     "parrot": "from preference pairs to rationales that predict them, and to training data",
     "sft": "train a critic on that data, or a scalar reward model on the same pairs",
     "evaluate": "how often critics agree with people: benchmarks, statistics, audits",
+    "bench": "generation benchmarks: images, official layouts, judge, figures",
     "serve": "a critic behind a URL (vLLM, SGLang, llama.cpp), and GGUF files",
     "world": "the embedded world: its oracle critic as a server, its generator's training and report",
     "doctor": "check the installation, and a critic if you name one",

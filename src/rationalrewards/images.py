@@ -101,6 +101,59 @@ def to_png(image: ImageLike) -> bytes:
     return _written(load(image), lossy=False)
 
 
+def to_jpeg(image: ImageLike) -> bytes:
+    """The image, loaded as ``load`` does, as the bytes of a JPEG file of quality 95."""
+    return _written(load(image), lossy=True)
+
+
+def cut_out(
+    image: ImageLike, box: tuple[float, float, float, float], *, long_edge: int, margin: int
+) -> bytes:
+    """As PNG, the part of the image in ``box`` (left, top, width, height) and ``margin`` pixels around it.
+
+    Box and margin are in pixels of the image scaled, up or down, to ``long_edge``. What lies outside of the
+    image is cut off. Raises ImageError as ``load``, and when nothing of the box lies inside.
+    """
+    loaded = load(image)
+    scale = long_edge / max(loaded.size)
+    if scale != 1:
+        size = (max(1, int(loaded.width * scale)), max(1, int(loaded.height * scale)))
+        loaded = loaded.resize(size, Image.Resampling.LANCZOS)
+    left, top, width, height = box
+    ends = (
+        max(0, int(left - margin)),
+        max(0, int(top - margin)),
+        min(loaded.width, int(left + width + margin)),
+        min(loaded.height, int(top + height + margin)),
+    )
+    if ends[0] >= ends[2] or ends[1] >= ends[3]:
+        raise ImageError(
+            f"the box {box} lies outside {_name(image)}, which is {loaded.width} x {loaded.height} there"
+        )
+    return _written(loaded.crop(ends), lossy=False)
+
+
+def tile(images: Sequence[ImageLike], per_row: int) -> bytes:
+    """Images of one size as one PNG, without gaps, row by row. Raises ImageError when their sizes differ."""
+    loaded = [load(image) for image in images]
+    width, height = loaded[0].size
+    if any(image.size != (width, height) for image in loaded):
+        sizes = sorted({f"{image.width} x {image.height}" for image in loaded})
+        raise ImageError(f"images of sizes {', '.join(sizes)} make no grid; generate them in one size")
+    whole = Image.new("RGB", (width * per_row, height * math.ceil(len(loaded) / per_row)), "white")
+    for n, image in enumerate(loaded):
+        whole.paste(image, (n % per_row * width, n // per_row * height))
+    return _written(whole, lossy=False)
+
+
+def tile_of(image: ImageLike, index: int, per_row: int) -> bytes:
+    """One of the ``per_row`` x ``per_row`` images in a grid that ``tile`` made, as PNG."""
+    whole = load(image)
+    width, height = whole.width // per_row, whole.height // per_row
+    left, top = index % per_row * width, index // per_row * height
+    return _written(whole.crop((left, top, left + width, top + height)), lossy=False)
+
+
 def side_by_side(images: Sequence[ImageLike]) -> bytes:
     """Several images as one PNG, left to right on white, scaled to the height of the lowest, a gap between.
 

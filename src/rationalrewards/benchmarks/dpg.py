@@ -1,8 +1,8 @@
 """DPG-Bench (ELLA): 1,065 long prompts, taken apart into yes/no questions that depend on each other.
 
-A question counts as answered no when one that it depends on was (there is no colour of a cat without a cat). An
-image's value is the mean over its questions, the figure the mean over images. Four samples are one file, a grid
-of two by two. Categories count the answers as they were given, as the authors do.
+A question counts as answered no when one that it depends on was (there is no colour of a cat without a cat).
+An image's value is the mean over its questions, the figure the mean over images. Four samples are one file, a
+grid of two by two. Categories count the answers as they were given, as the authors do.
 """
 
 from __future__ import annotations
@@ -135,6 +135,6 @@ BENCHMARK = Benchmark(
     measure=_measure,
     measures={"score": Measure(quoted="micro")},
     grid=2,
-    notes="the authors' script leaves out the first row of the file and images that fail; here both count. All "
-    "questions of an image are asked at once",
+    notes="the authors' script leaves out the first row of the file and images that fail; here both count. "
+    "All questions of an image are asked at once",
 )

@@ -1,4 +1,4 @@
-"""From a run directory to the folder that a benchmark's own evaluation reads: complete, or it says what is missing.
+"""From a run directory to what a benchmark's own evaluation reads: complete, or with what is missing.
 
 Every image that the run returned is there, whether it was refined or is the first one kept. Nothing is filled
 in for an image that does not exist: it is named, with the reason, and counted.
@@ -33,8 +33,8 @@ def export(
     """Write the official layout into ``out`` and its summary; returns the summary.
 
     ``files`` images were written for ``tasks`` tasks; ``missing`` names every sample that has none, with its
-    file, its item and why; ``skipped`` names rows of the benchmark's file that gave no task (``broken`` counts
-    them). Running it again overwrites the same files with the same bytes.
+    file, its item and why; ``skipped`` names rows of the benchmark's file that gave no task (``broken``
+    counts them). Running it again overwrites the same files with the same bytes.
     """
     reasons = outcomes(run)
     missing: list[dict[str, str]] = []

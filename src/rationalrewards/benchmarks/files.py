@@ -14,7 +14,7 @@ from rationalrewards.types import InputError
 
 
 def json_entries(path: Path) -> Iterator[tuple[int, Any]]:
-    """Entries of a JSON object (as key and value) or of a JSON list, numbered. Raises InputError otherwise."""
+    """Entries of a JSON object (as key and value) or list, numbered. Raises InputError for anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_pairs)
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Making a benchmark's images: one item for each sample of each task, with a policy or without.
 
-With a policy and a critic it is `refine_many`; without, each item is one image and nobody judges it. Either way
-the run directory has ``trace.jsonl`` and ``images/<item>.png``, so that the exporter need not ask which it was.
+With a policy and a critic it is `refine_many`; without, each item is one image and nobody judges it. Either
+way the run directory has ``trace.jsonl`` and ``images/<item>.png``, so the exporter need not ask which.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _others(task: Task, layout: Layout) -> Mapping[str, bytes | Path]:
 
 
 def read_results(path: Path) -> Iterator[tuple[str, int, Values] | Skipped]:
-    """Task id, sample and values of each line that GenEval's own evaluation wrote; Skipped for other lines."""
+    """Task id, sample and values of each line that GenEval's evaluation wrote; Skipped for other lines."""
     if not path.is_file():
         raise InputError(f"there is no {path}; --results is the file that GenEval's evaluation wrote")
 

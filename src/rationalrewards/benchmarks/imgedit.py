@@ -1,8 +1,8 @@
 """ImgEdit-Bench, basic part: 737 edits of nine types, each judged by three numbers from 1 to 5.
 
 The second and third number may not be above the first: an edit that was not asked for is worth nothing for
-being pretty. The authors' prompt says so and their script does not enforce it; here it is enforced. Figures in
-papers are sample-weighted in some and means of types in others (4.20 and 4.24 for the same images).
+being pretty. The authors' prompt says so and their script does not enforce it; here it is enforced. Figures
+in papers are sample-weighted in some and means of types in others (4.20 and 4.24 for the same images).
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def _questions(task: Task) -> tuple[Question, ...]:
             kind=task.group,
             role="You rate an edited image. You see the image before the edit, then the image after it.",
             request=task.prompt,
-            intro="Rate from 1 (failed) to 5 (nothing to wish for). The second and the third number may not be "
-            "higher than the first.",
+            intro="Rate from 1 (failed) to 5 (nothing to wish for). The second and the third number may "
+            "not be higher than the first.",
             listed=(
                 f"Request: does the result show {_ASKED[task.group]}?",
-                "Look: do changed and unchanged parts go together, without seams, smears or a break in style?",
-                "World: are shadows, reflections, perspective and contacts right, and are the details of what "
-                "was to stay still there?",
+                "Look: do changed and unchanged parts go together, without seams, smears or breaks in style?",
+                "World: are shadows, reflections, perspective and contacts right, and are the details of "
+                "what was to stay still there?",
             ),
             low=1,
             high=5,

@@ -1,7 +1,7 @@
 """PICABench: does an edit respect physics? About 900 edits with yes/no questions about parts of the result.
 
-The part is cropped by its box plus 20 pixels from the image scaled to a long edge of 1024; a sample's value is
-the share of its questions that are answered as annotated.
+The part is cropped by its box plus 20 pixels from the image scaled to a long edge of 1024; a sample's value
+is the share of its questions that are answered as annotated.
 """
 
 from __future__ import annotations
@@ -58,10 +58,16 @@ def _asked(pairs: Any) -> Iterator[tuple[str, bool, Box]]:
         if answer not in ("yes", "no"):
             raise InputError(f"the annotated answer {answer!r} is neither yes nor no")
         box = mapping(pair.get("box"))
-        sides = [box.get(side) for side in ("x", "y", "width", "height")]
-        if not all(isinstance(side, int | float) for side in sides) or min(sides[2:]) <= 0:
-            raise InputError(f"the box of {question!r} has no x, y, width and height")
-        yield question, answer == "yes", (sides[0], sides[1], sides[2], sides[3])
+        left, top, width, height = (_number(box.get(side)) for side in ("x", "y", "width", "height"))
+        if width <= 0 or height <= 0:
+            raise InputError(f"the box of {question!r} is {width} x {height} pixels")
+        yield question, answer == "yes", (left, top, width, height)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"a box needs x, y, width and height as numbers, not {value!r}")
+    return float(value)
 
 
 def _place(task: Task, sample: int, layout: Layout) -> str:
@@ -112,5 +118,6 @@ BENCHMARK = Benchmark(
     questions=_questions,
     measure=_measure,
     measures={"accuracy": Measure(quoted="micro")},
-    notes="boxes are in pixels at a long edge of 1024; 'accuracy' is the mean of samples, 'by question' pools",
+    notes="boxes are in pixels at a long edge of 1024; 'accuracy' is the mean of samples, 'by question' "
+    "pools",
 )

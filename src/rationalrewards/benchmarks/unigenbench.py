@@ -1,7 +1,7 @@
 """UniGenBench++ (CodeGoat24/UniGenBench): 600 prompts, four times: English and Chinese, short and long.
 
 Every prompt has test points; each is met or not, in each of four images. Results are pooled per primary
-dimension (ten of them), as its authors do; they define no overall figure. The four files are separate results.
+dimension (ten of them), as its authors do; they define no overall figure. Each file is a result of its own.
 """
 
 from __future__ import annotations
