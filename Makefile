@@ -1,10 +1,12 @@
 # make demo   the whole loop in the embedded world, with a report to look at (about a minute after installation)
 # make test   ruff, mypy --strict and pytest, exactly as CI runs them
+# make test-prompts   the loaders on the benchmarks' published files, in PROMPTS (see docs/bench.md)
 # make test-vllm   the judge against a real vLLM on the CPU, in an environment of its own (3.5 GB, made once)
 PYTHON ?= python3
 BIN := .venv/bin
+PROMPTS ?= ../shared/data/prompts
 
-.PHONY: demo test test-vllm lint format clean
+.PHONY: demo test test-prompts test-vllm lint format clean
 
 demo: .venv/installed
 	$(BIN)/rationalrewards demo --out runs/demo
@@ -15,6 +17,9 @@ test: lint
 
 test-vllm: .venv/installed .venv-vllm/installed
 	PATH="$(CURDIR)/.venv-vllm/bin:$$PATH" VLLM_CPU_KVCACHE_SPACE=1 $(BIN)/pytest tests/serve/check_vllm.py
+
+test-prompts: .venv/installed
+	PROMPTS="$(PROMPTS)" $(BIN)/pytest tests/benchmarks/check_prompts.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

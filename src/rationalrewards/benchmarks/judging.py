@@ -58,11 +58,8 @@ async def judge_folder(
 ) -> None:
     """Ask all questions about all images; the ledger then has a record for each (see `records_of`).
 
-    Raises InputError when the benchmark has no questions for a judge, or source images are needed and nobody
-    said where they are.
+    Raises InputError when source images are needed and nobody said where they are.
     """
-    if benchmark.unjudged:
-        raise InputError(benchmark.unjudged)
 
     async def one(task: Task, sample: int, questions: tuple[Question, ...]) -> None:
         try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from rationalrewards.types import Failure, ImageLike
 _QUOTED = re.compile(
     r"\"([^\"\n]+)\"|“([^”\n]+)”|「([^」\n]+)」|『([^』\n]+)』|‘([^’\n]+)’|(?<!\w)'([^'\n]+)'(?!\w)"
 )
+_TURN = threading.Lock()  # the engine bears one image at a time
 _PARTS = 1000  # a match in whole thousandths, as answers are whole numbers
 
 
@@ -48,26 +50,29 @@ def match(wanted: str, read: str) -> float:
     return max(0.0, 1 - min(row) / len(want))
 
 
-class TextReader:
-    """Reads the text in images. Raises ModuleNotFoundError when rapidocr is not installed."""
+@cache
+def _engine() -> Any:
+    from rapidocr import RapidOCR
 
-    @cached_property
-    def _engine(self) -> Any:
-        from rapidocr import RapidOCR
+    return RapidOCR(params={"Global.log_level": "error"})
 
-        return RapidOCR(params={"Global.log_level": "error"})
 
-    def read(self, image: ImageLike) -> str:
-        """The texts in an image, from top to bottom, with a space between; empty when there are none."""
-        pixels = np.asarray(load(image))[:, :, ::-1]  # blue first, as its models have learned it
-        return " ".join(self._engine(pixels).txts or ())
+def read_text(image: ImageLike) -> str:
+    """The texts in an image, from top to bottom, with a space between; empty when there are none.
 
-    async def ask(
-        self, task: Task, question: Question, images: Mapping[str, EncodedImage]
-    ) -> tuple[int, ...] | Failure:
-        """An `Asker` for the questions of ``with_texts``."""
-        read = await asyncio.to_thread(self.read, images["image"].data)
-        return tuple(round(_PARTS * match(wanted, read)) for wanted in question.names)
+    Raises ModuleNotFoundError when rapidocr is not installed.
+    """
+    pixels = np.asarray(load(image))[:, :, ::-1]  # blue first, as its models have learned it
+    with _TURN:
+        return " ".join(_engine()(pixels).txts or ())
+
+
+async def ask(
+    task: Task, question: Question, images: Mapping[str, EncodedImage]
+) -> tuple[int, ...] | Failure:
+    """An `Asker` for the questions of ``with_texts``."""
+    read = await asyncio.to_thread(read_text, images["image"].data)
+    return tuple(round(_PARTS * match(wanted, read)) for wanted in question.names)
 
 
 def with_texts(benchmark: Benchmark) -> Benchmark:

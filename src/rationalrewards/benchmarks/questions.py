@@ -16,7 +16,7 @@ from rationalrewards.benchmarks.base import Box, Question
 from rationalrewards.rubric.prompts import escape
 from rationalrewards.types import Failure
 
-_LINE = re.compile(r"^[\W_]*scores?[\W_]*:[\s*_]*(.+?)[\s*_]*$", re.IGNORECASE | re.MULTILINE)
+_LINE = re.compile(r"^[\s*_#>-]*scores?[\s*_]*:[\s*_]*(.+?)[\s*_]*$", re.IGNORECASE | re.MULTILINE)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _WORDS = {"yes": "1", "no": "0", "true": "1", "false": "0"}
 _TAGGED = re.compile(r"<score>\s*\[?([^\]<]*)\]?\s*</score>", re.IGNORECASE)

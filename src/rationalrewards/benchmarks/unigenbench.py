@@ -81,6 +81,7 @@ def _read_one(file: Path, name: str) -> Rows:
         index = text_of(row, "index")
         if not index.isdecimal():
             raise InputError(f"'index' must be a whole number, not {index!r}")
+        prompt = text_of(row, prompts)
         told = _test_points(text_of(row, points), f"{file.name}, row {index}")
         kinds, asked = (_texts(told, field) for field in _POINTS[language])
         if len(kinds) != len(asked):
@@ -90,7 +91,7 @@ def _read_one(file: Path, name: str) -> Rows:
         return Task(
             id=task_id(f"{name}-{int(index):03d}"),
             key=index,
-            prompt=text_of(row, prompts),
+            prompt=prompt,
             group=name,
             facts={"points": tuple(zip(kinds, asked, strict=True))},
         )

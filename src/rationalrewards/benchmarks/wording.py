@@ -1,9 +1,9 @@
 """In whose words a judge is asked: ours, or the user's copy of a benchmark's own prompts.
 
 A file of the user's is one text, or a JSON object with a text for each kind of question. The request takes
-the place of ``{{request}}`` (or of ``<edit_prompt>`` or ``<instruction>``, as in the benchmarks' own prompts),
-the list of what is asked that of ``{{questions}}``, images those of ``{{source}}`` and ``{{image}}``. Images
-that have no mark come last.
+the place of ``{{request}}`` (or of ``<edit_prompt>`` and ``<instruction>``, the benchmarks' own marks), the
+list of what is asked that of ``{{questions}}``, images those of ``{{source}}`` and ``{{image}}``. Images that
+have no mark come last.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
     from rationalrewards.generators import Generator, Request
+    from rationalrewards.refine.trace import Item
+    from rationalrewards.rows import Skipped
 
 _HELP = """usage: rationalrewards bench STEP [options]
 
@@ -174,6 +177,8 @@ def _count(config: ListConfig) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    from rationalrewards.benchmarks.generate import outcomes
+
     config = resolve(RunConfig, argv, "rationalrewards bench run")
     if config.dry_run:
         return dry_run(config)
@@ -187,6 +192,8 @@ def _run(argv: Sequence[str]) -> int:
         listed = ", ".join(f"{n} {kind}" for kind, n in errors.items())
         again = "; the same command tries those of transport again" if "transport" in errors else ""
         print(f"failed attempts: {listed}{again}", file=sys.stderr)
+        lost = [f"{item}: {reason}" for item, reason in outcomes(config.out).items() if reason]
+        print("\n".join(lost[:5]), file=sys.stderr)
     if rows["broken"]:
         first = rows["skipped"][0]
         print(f"{rows['broken']} rows left out; row {first['line']}: {first['reason']}", file=sys.stderr)
@@ -208,7 +215,11 @@ async def _make_images(config: RunConfig) -> dict[str, Any]:
         )
     rows = benchmark.open(config.data, config.images)
     assert config.data is not None
-    items = items_of(benchmark, first_tasks(rows, config.n), samples)
+    items: Iterator[Item | Skipped] = items_of(benchmark, first_tasks(rows, config.n), samples)
+    first = next(items, None)  # whatever is wrong with the whole file shows before anything is written
+    if first is None:
+        raise InputError(f"{config.data} is empty; {benchmark.title} needs {benchmark.columns}")
+    items = chain([first], items)
     like = Request(prompt="-", steps=config.steps, width=config.width, height=config.height)
     about = {"data_hash": fingerprint(config.data), "samples": samples}
     options = {} if config.timeout is None else {"timeout": config.timeout}
@@ -225,7 +236,13 @@ async def _make_images(config: RunConfig) -> dict[str, Any]:
 
 
 async def _refine(
-    config: RunConfig, items: Any, generator: Generator, like: Request, about: dict[str, Any], *, edits: bool
+    config: RunConfig,
+    items: Iterator[Item | Skipped],
+    generator: Generator,
+    like: Request,
+    about: dict[str, Any],
+    *,
+    edits: bool,
 ) -> dict[str, Any]:
     from rationalrewards.refine.batch import refine_many
     from rationalrewards.refine.policy import preset

@@ -201,14 +201,16 @@ async def _judge(config: JudgeConfig) -> dict[str, Any]:
     from rationalrewards.runs import Run
 
     benchmark, rows, layout = _opened(config, texts=config.judge == OCR)
+    if benchmark.unjudged:
+        raise InputError(benchmark.unjudged)
     assert config.data is not None
     about = {"data_hash": fingerprint(config.data), "texts": config.judge == OCR}
     ask: Asker
     async with AsyncExitStack() as stack:
         if config.judge == OCR:
-            from rationalrewards.benchmarks.ocr import TextReader
+            from rationalrewards.benchmarks import ocr
 
-            ask, identity, concurrency = TextReader().ask, OCR, 1
+            ask, identity, concurrency = ocr.ask, OCR, 1
         else:
             critic = Critic(
                 config.judge,
