@@ -17,9 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from rationalrewards.rubric import ImageSlot, Prompt
-from rationalrewards.world.analyser import analyse
-from rationalrewards.world.captions import wish_of, write
 from rationalrewards.world.drawing import Pixels
+from rationalrewards.world.looking import looked_at
 from rationalrewards.world.oracle import Dials, Oracle
 from rationalrewards.world.preferences import answers
 from rationalrewards.world.scenes import PLACES
@@ -29,9 +28,22 @@ CARELESS = Dials(recall=0.85, hallucination=0.1, vague=0.05)
 """The judge whose critiques the base model has read."""
 
 Kind = Literal["describe", "pointwise", "pairwise"]
+RUNNING_WORDS = (
+    *(f" {place}" for place in PLACES),
+    " least clean",
+    " that was not asked for.",
+    " there was",
+    " and now there is",
+    " is not clean.",
+    " was altered.",
+    " is missing.",
+    " instead of",
+    " is wrong,",
+    " fits,",
+)
+"""Words that flaws and descriptions always say together: one token each."""
 KINDS: tuple[Kind, ...] = ("describe", "pointwise", "pairwise")
 DESCRIBE = Prompt("", ("Describe the image.\n\nImage:\n", ImageSlot("image")))
-_CLEAN = 0.08  # residual below which a cell counts as cleanly drawn, as in ``scoring``
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +67,9 @@ def lessons(rng: random.Random, shares: Sequence[float], dials: Dials = CARELESS
         for kind in rng.choices(KINDS, shares, k=3):
             if kind == "describe":
                 image = rng.choice([*images, *([] if task.source is None else [task.source])])
-                yield Lesson(DESCRIBE, (image,), describe(image))
+                yield Lesson(DESCRIBE, (image,), f"{looked_at(image)}\n")
             else:
                 yield _critique(oracle, task, images, kind, rng)
-
-
-def describe(image: Pixels) -> str:
-    """What there is to see, as a full caption, and where it is not drawn cleanly."""
-    found = analyse(image)
-    scene = found.scene
-    seen = write(wish_of(scene), "full") if scene.things else f"nothing on {scene.background}"
-    spoiled = [PLACES[cell] for cell, residual in enumerate(found.residual) if residual > _CLEAN]
-    return f"{seen}\n" + (f"Not clean: {', '.join(spoiled)}\n" if spoiled else "All of it is clean.\n")
 
 
 def _critique(oracle: Oracle, task: Task, images: Sequence[Pixels], kind: Kind, rng: random.Random) -> Lesson:
@@ -101,7 +104,7 @@ def corpus(n: int, seed: int) -> tuple[list[str], list[str]]:
         for rubric in rubrics
         for prompt in (rubric.pairwise("-"), rubric.pointwise("-"), rubric.pointwise("-", score_only=True))
     ]
-    return texts, fixed
+    return texts, [*fixed, *RUNNING_WORDS]
 
 
 def pixel_values(images: Sequence[Pixels]) -> npt.NDArray[np.float32]:
