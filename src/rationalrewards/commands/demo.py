@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from rationalrewards.commands.common import dry_run, print_json
+from rationalrewards.commands.refine_compare import span
 from rationalrewards.config import Config, JsonFlag, resolve
 
 # Honest imperfections: it overlooks one flaw in ten, invents one in a tenth of its replies, says nothing
@@ -157,12 +158,7 @@ def _print(rows: Mapping[str, Mapping[str, Any]], config: DemoConfig) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in rows.items():
         worse = f"{row['worse_rate']['mean']:.0%}"
-        table.add_row(name, _span(row["truth"]), _span(row["gain"], sign="+"), worse, str(row["images"]))
+        table.add_row(name, span(row["truth"]), span(row["gain"], sign="+"), worse, str(row["images"]))
     Console().print(table)
     print("resample: the same requests again, with as many images each as keep-best used; no critique read.")
     print(f"report: {config.out / 'report.html'}")
-
-
-def _span(interval: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (f"{interval[key]:{sign}.2f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"

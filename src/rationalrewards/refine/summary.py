@@ -128,7 +128,7 @@ def summarise(
             more = record["cost"][name]
             known[name] = None if so_far is None or more is None else so_far + more
         for aside in record["asides"]:
-            asked.update(_asked(aside))
+            asked.update(asked_besides(aside))
         referenced = referenced or any(r["reference"] is not None for r in record["rounds"])
         for judge, side in sides.items():
             side.add(record, judge, scale)
@@ -145,7 +145,7 @@ def summarise(
     }
 
 
-def _asked(aside: Mapping[str, Any]) -> Iterator[str]:
+def asked_besides(aside: Mapping[str, Any]) -> Iterator[str]:
     """What to count about one thing that was asked besides."""
     if aside["kind"] == "rewrite":
         yield "rewrites_failed" if "failure" in aside else "rewrites"
