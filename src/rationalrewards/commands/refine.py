@@ -36,9 +36,9 @@ class RefineConfig(CriticConfig):
     generator: str = "world"
     """world, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
     policy: str = "keep-best"
-    """keep-best, paper (refine once below 3.0, replace), hybrid (keep-best that resamples when it stalls); the
-    controls resample (no critique), best-of-n, blind (a rewrite without eyes), score-only (a rewrite that
-    knows the scores), shuffled (another request's critique)."""
+    """keep-best, paper (refine once below 3.0, replace), hybrid (keep-best that resamples when it stalls);
+    the controls resample (no critique), best-of-n, blind (a rewrite without eyes), score-only (a rewrite
+    that knows the scores), shuffled (another request's critique)."""
     threshold: float | None = None
     """Go on while any aspect is below this."""
     thresholds: Path | None = None
@@ -49,7 +49,7 @@ class RefineConfig(CriticConfig):
     """No aspect of a kept image may fall by more than this."""
     patience: int | None = None
     """Stop after this many rounds without a kept image."""
-    width: int | None = None
+    per_round: int | None = None
     """Images made at a time; the best of them goes on."""
     depth: int | None = None
     """Rounds after the first, at most."""
@@ -89,10 +89,13 @@ class RefineConfig(CriticConfig):
     as_json: JsonFlag = False
 
 
-_POLICY_FIELDS = (
-    "threshold", "margin", "guard", "patience", "width", "depth", "seeds", "edit_from", "max_images",
-    "max_critic_tokens",
-)  # fmt: skip
+_POLICY_FIELDS = {
+    name: name
+    for name in (
+        *("threshold", "margin", "guard", "patience", "depth", "seeds", "edit_from"),
+        *("max_images", "max_critic_tokens"),
+    )
+} | {"per_round": "width"}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -128,7 +131,9 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
     from rationalrewards.rows import Skipped
     from rationalrewards.runs import Run
 
-    changed = {name: value for name in _POLICY_FIELDS if (value := getattr(config, name)) is not None}
+    changed = {
+        field: value for name, field in _POLICY_FIELDS.items() if (value := getattr(config, name)) is not None
+    }
     if config.thresholds is not None:
         changed["thresholds"] = read_thresholds(config.thresholds)
     policy = preset(config.policy, **changed, budget=_budget(config.budget))

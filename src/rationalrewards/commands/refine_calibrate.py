@@ -57,13 +57,13 @@ async def _calibrate(config: CalibrateConfig) -> dict[str, Any]:
     from rationalrewards.generators import load_generator
     from rationalrewards.refine.batch import refine_many
     from rationalrewards.refine.calibrate import calibrate
-    from rationalrewards.refine.policy import preset
+    from rationalrewards.refine.policy import Policy
     from rationalrewards.refine.requests import read_requests
     from rationalrewards.runs import Run, write_json
 
     items = read_requests(config.requests)
     generator = load_generator(config.generator)
-    base = preset("keep-best", name="first image", max_images=1)
+    base = Policy(name="first image", max_images=1)
     try:
         async with open_judge(config, score_only=True) as judge:
             rubric = judge.rubric
