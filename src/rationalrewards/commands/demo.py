@@ -16,7 +16,7 @@ from rationalrewards.config import Config, JsonFlag, resolve
 
 # Honest imperfections: it overlooks one flaw in ten, invents one in a tenth of its replies, says nothing
 # particular in a twentieth, is noisy by a quarter of a point, and now and then cannot be read at all.
-_DIALS = {
+DIALS = {
     "recall": 0.9,
     "hallucination": 0.1,
     "vague": 0.05,
@@ -80,7 +80,7 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
     from rationalrewards.world.tasks import sample_tasks
 
     rubric = Rubric.load("t2i")
-    dials = Dials(seed=config.seed, **_DIALS)
+    dials = Dials(seed=config.seed, **DIALS)
     tasks = list(sample_tasks(config.n, config.seed + 1_000_000))
     items = [Item(prompt=t.prompt, id=f"{i:03d}-{t.style}") for i, t in enumerate(tasks)]
     generator = load_generator("world")
@@ -94,7 +94,7 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
                 async def arm(name: str, policy: Policy, items: Sequence[Item]) -> None:
                     print(f"{name}:")
                     settings = {**config.settings(), "arm": name, "policy": policy.model_dump(mode="json")}
-                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=_DIALS)
+                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=DIALS)
                     summaries[name] = await refine_many(
                         items,
                         generator,

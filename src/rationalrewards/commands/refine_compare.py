@@ -64,7 +64,7 @@ def _compare(config: CompareConfig) -> dict[str, Any]:
         arms,
         levels=sorted(set(config.levels)) or None,
         prices=prices,
-        exact=_requirements if in_world else None,
+        exact=kept_requirements if in_world else None,
         seed=config.seed,
     )
     shown = {name: paths[0] for name, paths in arms.items()}
@@ -113,7 +113,7 @@ def _in_world(run: Path) -> bool:
     return bool(card.get("verb") == "demo" or card.get("config", {}).get("generator") == "world")
 
 
-def _requirements(original: str, refined: str, edit: bool) -> float | None:
+def kept_requirements(original: str, refined: str, edit: bool) -> float | None:
     from rationalrewards.world.captions import CaptionError
     from rationalrewards.world.intent import kept
 

@@ -90,7 +90,7 @@ def compare(
     read = {name: _read(name, paths, prices, exact) for name, paths in arms.items()}
     judge: Judge = "reference" if all(arm.referenced for arm in read.values()) else "critic"
     most = max(arm.images for arm in read.values())
-    budgets = list(levels) if levels else [n for n in (1, 2, 4, 8, 16, 32) if n < most] + [most]
+    budgets = list(levels) if levels else [n for n in (2, 4, 8, 16, 32) if n < most] + [most]
     return {
         "judge": judge,
         "levels": budgets,

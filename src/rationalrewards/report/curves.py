@@ -17,7 +17,7 @@ AXES = {
     "seconds": "seconds per request",
     "money": "money per request",
 }
-_SERIES = 12
+_SERIES = 14
 
 
 def comparison_view(found: Mapping[str, Any]) -> dict[str, Any]:
