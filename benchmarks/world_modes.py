@@ -162,8 +162,8 @@ def table(found: Mapping[str, Any], simulated: Mapping[str, Any], options: argpa
         f"{options.n} requests x {options.seeds} seeds, critic {options.critic}; the truth in [1, 4], 95 % "
         f"bootstrap intervals over requests. First images: {span(base)}.",
         "",
-        f"| arm | budget 2 | minus {CONTROL} | budget 4 | minus {CONTROL} | minus best-of-n | worse than first | "
-        "images | tokens | requirements kept |",
+        f"| arm | budget 2 | minus {CONTROL} | budget 4 | minus {CONTROL} | minus best-of-n | "
+        "worse than first | images | tokens | requirements kept |",
         "|---" * 10 + "|",
     ]
     for name, arm in found["arms"].items():

@@ -114,7 +114,7 @@ def _spent(state: State) -> Stop | None:
     cost = total_cost(state.rounds, state.asides, state.steps)
     if policy.max_critic_tokens is not None and cost.usage.tokens >= policy.max_critic_tokens:
         return "token_budget"
-    found = cost.to_dict(state.prices)
+    found = cost.to_dict(state.prices) | {"seconds": cost.seconds}  # not rounded
     for name, limit in policy.budget.items():
         if found[name] is None:
             what = "a price table" if state.prices is None and name == "money" else "a number of steps"
