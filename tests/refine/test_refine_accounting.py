@@ -148,7 +148,7 @@ async def test_a_record_cut_short_is_what_a_smaller_budget_gives(
 
 
 def painted(mood: float) -> Any:
-    """A critic and a truth that like later images better by ``mood``, with a different start for each item."""
+    """A critic and a truth that like later images better by ``mood``; each item has its own start."""
 
     async def judge(sample: Sample, /) -> Critique | Failure:
         name, _, index = str(sample.id).partition("/")

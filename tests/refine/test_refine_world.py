@@ -333,6 +333,14 @@ def test_wrong_flags_are_one_sentence(
     assert said in err and "Traceback" not in err
 
 
+def test_both_further_commands_have_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("compare", "calibrate"):
+        with pytest.raises(SystemExit) as stop:
+            main(["refine", verb, "--help"])
+        assert stop.value.code == 0
+        assert f"rationalrewards refine {verb} " in capsys.readouterr().out
+
+
 def test_calibrated_thresholds_refine_about_as_many_as_was_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
