@@ -320,3 +320,16 @@ async def test_shuffling_costs_nothing_extra_and_neither_order_nor_crashes_chang
     again, generator = await shuffle(tmp_path / "c", items, 5)
     assert again == whole
     assert len(generator.asked) == 3 * (len(items) - len(lines[::3]))
+
+
+async def test_a_rewrite_lost_to_the_network_is_asked_for_again_by_the_next_run(tmp_path: Path) -> None:
+    lost = Failure(kind="transport", detail="down")
+    stops = []
+    for words in (Wordings(lost, FAILED), Wordings()):
+        run = Run(tmp_path, "refine", {})
+        summary = await refine_many(
+            [Item(prompt="x", id="a"), Item(prompt="y", id="b")], Scripted(), signed, "blind", run,
+            aids=Aids(rewriter=words), concurrency=1, progress=False,  # type: ignore[arg-type]
+        )  # fmt: skip
+        stops.append((summary["stops"], summary["rows"]["resumed"]))
+    assert stops == [({"proposer_failed": 2}, 0), ({"patience": 1, "proposer_failed": 1}, 1)]

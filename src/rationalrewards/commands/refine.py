@@ -156,6 +156,7 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
             open_aids(
                 config,
                 judge,
+                rewrites=policy.propose in ("blind", "scores"),
                 writer=config.writer,
                 intent_guard=config.intent_guard,
                 selector=config.selector,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rationalrewards.commands.common import CriticConfig, open_judge
+from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
     from rationalrewards.critic.judge import Judge
@@ -21,12 +22,14 @@ async def open_aids(
     config: CriticConfig,
     judge: Judge,
     *,
+    rewrites: bool = False,
     writer: str | None = None,
     intent_guard: bool = False,
     selector: str | None = None,
     prices: Path | None = None,
 ) -> AsyncIterator[Aids]:
-    """The aids of a run whose critic is ``judge``. Raises InputError when one cannot be opened.
+    """The aids of a run whose critic is ``judge``. Raises InputError when one cannot be opened, or when words
+    are needed (the policy ``rewrites``, or there is a guard) and the critic has none.
 
     ``writer`` is who works on words alone (``None``: the critic itself), ``selector`` is ``pairwise`` (the
     critic, both orders), ``pairwise:CRITIC``, or another critic whose scores select.
@@ -36,6 +39,8 @@ async def open_aids(
     from rationalrewards.refine.selection import BothOrders, SecondCritic, Selector
     from rationalrewards.refine.wording import IntentGuard, Rewriter
 
+    if (rewrites or intent_guard) and writer is None and config.critic.startswith("scalar:"):
+        raise InputError("a scalar critic cannot rewrite or check requests; name who does with --writer")
     async with AsyncExitStack() as stack:
 
         async def opened(where: str, score_only: bool = False) -> Judge:
