@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import Field
 
 from rationalrewards.commands.common import dry_run, print_json
+from rationalrewards.commands.refine_compare import span
 from rationalrewards.config import Config, JsonFlag, resolve
 
 # Honest imperfections: it overlooks one flaw in ten, invents one in a tenth of its replies, says nothing
 # particular in a twentieth, is noisy by a quarter of a point, and now and then cannot be read at all.
-_DIALS = {
+DIALS = {
     "recall": 0.9,
     "hallucination": 0.1,
     "vague": 0.05,
@@ -79,7 +80,7 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
     from rationalrewards.world.tasks import sample_tasks
 
     rubric = Rubric.load("t2i")
-    dials = Dials(seed=config.seed, **_DIALS)
+    dials = Dials(seed=config.seed, **DIALS)
     tasks = list(sample_tasks(config.n, config.seed + 1_000_000))
     items = [Item(prompt=t.prompt, id=f"{i:03d}-{t.style}") for i, t in enumerate(tasks)]
     generator = load_generator("world")
@@ -93,7 +94,7 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
                 async def arm(name: str, policy: Policy, items: Sequence[Item]) -> None:
                     print(f"{name}:")
                     settings = {**config.settings(), "arm": name, "policy": policy.model_dump(mode="json")}
-                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=_DIALS)
+                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=DIALS)
                     summaries[name] = await refine_many(
                         items,
                         generator,
@@ -157,12 +158,7 @@ def _print(rows: Mapping[str, Mapping[str, Any]], config: DemoConfig) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in rows.items():
         worse = f"{row['worse_rate']['mean']:.0%}"
-        table.add_row(name, _span(row["truth"]), _span(row["gain"], sign="+"), worse, str(row["images"]))
+        table.add_row(name, span(row["truth"]), span(row["gain"], sign="+"), worse, str(row["images"]))
     Console().print(table)
     print("resample: the same requests again, with as many images each as keep-best used; no critique read.")
     print(f"report: {config.out / 'report.html'}")
-
-
-def _span(interval: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (f"{interval[key]:{sign}.2f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
