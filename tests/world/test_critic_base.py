@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rationalrewards import Comparison, Critique, Rubric
-from rationalrewards.world.critic_lessons import DESCRIBE, corpus, lessons, pixel_values
+from rationalrewards.world.critic_lessons import corpus, lessons, pixel_values
 from rationalrewards.world.critic_vocabulary import make_tokenizer, phrases
 from rationalrewards.world.drawing import render
 from rationalrewards.world.tasks import sample_task
@@ -92,8 +92,9 @@ def test_patches_are_those_of_the_processor(tokenizer):
 def test_lessons_are_read_by_the_rubrics_they_ask_by():
     seen = set()
     for lesson in islice(lessons(random.Random(1), (1, 1, 1)), 60):
-        if lesson.prompt is DESCRIBE:
-            seen.add("describe")
+        if not lesson.prompt.system:
+            assert "Seen: " in lesson.reply
+            seen.add("look")
             continue
         task = "edit" if "image editing" in lesson.prompt.system else "t2i"
         pairwise = lesson.prompt.system.startswith("Task: pairwise")

@@ -1,8 +1,9 @@
 """Teach the tiny critic's base model to see and to write, before it learns anything about preferences.
 
 First the vision tower alone, with linear read-outs of what every cell holds and how cleanly it is drawn: end
-to end from the start it stays blind. Then lessons, first descriptions only, then the critiques of a careless
-judge. Fresh lessons every step. Kill it at any moment; the same command goes on from the last checkpoint.
+to end from the start it stays blind. Then lessons: first only looking, then the critiques of a careless
+judge as well. Fresh lessons every step. Kill it at any moment; the same command goes on from the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,8 +33,13 @@ from rationalrewards.world.train_generator import learning_rate
 
 CORPUS = 6000
 SEEING_STEPS = 700
-CURRICULUM = ((0.0, (1.0, 0.0, 0.0)), (0.06, (0.2, 0.8, 0.0)), (0.3, (0.1, 0.4, 0.5)))
-"""From this share of the steps on: weights of description, pointwise and pairwise critiques."""
+CURRICULUM = (
+    (0.0, (1.0, 0.0, 0.0)),
+    (0.06, (0.6, 0.4, 0.0)),
+    (0.3, (0.5, 0.2, 0.3)),
+    (0.85, (0.1, 0.4, 0.5)),
+)
+"""From this share of the steps on: weights of looking, pointwise and pairwise critiques."""
 _JITTERED = len(JITTER) ** 2
 _THINGS = len(COLOURS) * len(SHAPES)
 _KINDS = 1 + _THINGS + len(WORDS)  # nothing, things wherever in their cell, signs
