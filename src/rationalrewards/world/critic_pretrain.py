@@ -227,7 +227,7 @@ def pretrain(
                 state |= {"data": data.rng.getstate(), "step": step, "spent": spent}
                 torch.save(state, state_file.with_suffix(".part"))
                 state_file.with_suffix(".part").replace(state_file)
-    return save(network, processor, model)
+    return save(network, processor, model, "float16")
 
 
 def _loss(network: Any, inputs: dict[str, Tensor], asked: Tensor, verdicts: Tensor) -> Any:
