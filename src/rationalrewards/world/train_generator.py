@@ -1,4 +1,4 @@
-"""Train the tiny generators: flow matching on rendered scenes, some 20 minutes each on one CPU core.
+"""Train the tiny generators: flow matching on rendered scenes, 10 to 20 minutes on one CPU core.
 
     rationalrewards world train-generator --out runs/generator
     rationalrewards world train-editor --out runs/editor
@@ -56,7 +56,7 @@ def flow_matching_loss(
     return nn.functional.mse_loss(predicted.float(), noise - x0)
 
 
-def teach_layout(model: FlowModel, data: Data, steps: int = LAYOUT_STEPS, batch: int = 64) -> float:
+def teach_layout(model: FlowModel, data: Data, steps: int, batch: int = 64) -> float:
     """Teach the reader, before anything is drawn, what captions say of each cell; returns the share right.
 
     Cross-entropy of a linear read-out that is thrown away afterwards. At a learning rate of 3e-3 the
@@ -106,7 +106,7 @@ def train(
     data: Data = SceneData(codec, seed) if plan.task == "t2i" else EditData(codec, seed)
     state_file = out / "state.pt"
     if not state_file.exists():
-        tqdm.write(f"layouts read correctly: {teach_layout(model, data):.1%}")
+        tqdm.write(f"layouts read correctly: {teach_layout(model, data, LAYOUT_STEPS):.1%}")
     average = copy.deepcopy(model).requires_grad_(False)
     readers = {id(p) for p in model.reader()}
     drawers = [p for p in model.parameters() if id(p) not in readers]
