@@ -22,8 +22,7 @@ class CriticConfig(Config):
     """Which critic judges, under which rubric."""
 
     critic: str = "oracle"
-    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or of the embedded world: world (its
-    trained critic) or oracle (the truth)."""
+    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or oracle (the embedded world's)."""
     model: str | None = None
     """The model's name on the server; may be left out if it serves only one."""
     rubric: str = "t2i"
@@ -66,13 +65,13 @@ async def open_judge(
 
             where = stack.enter_context(serving(Dials()))
         elif where == "world":
-            from rationalrewards.world.critic_network import shipped_critic
-
-            where = f"hf:{shipped_critic()}"
+            raise InputError(
+                "this version ships no learned critic yet; use --critic oracle in the embedded world"
+            )
         elif not where.startswith(("http://", "https://", "hf:", "scalar:")):
             raise InputError(
-                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH, "
-                "world or oracle"
+                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH "
+                "or oracle"
             )
         backend: Backend | str = where
         if where.startswith("scalar:"):

@@ -7,7 +7,6 @@ server that runs the large ones runs this one.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,6 @@ from rationalrewards.world.drawing import SIZE
 
 TEXT, VISION = 192, 96
 """Widths of the language model and of the vision tower."""
-
-
-def shipped_critic() -> Path:
-    """The trained checkpoint that comes with the package: safetensors, and GGUF files for llama.cpp."""
-    return Path(str(files("rationalrewards.world"))) / "weights" / "critic"
 
 
 def make_network(tokenizer: Any, seed: int) -> Any:
