@@ -46,7 +46,11 @@ def test_help_lists_every_verb_and_every_verb_has_help_with_an_example(
 ) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0 and all(verb in out for verb in VERBS)
-    for verb in [[v] for v in VERBS] + [["world", "serve-oracle"], ["world", "train-generator"]]:
+    for verb in [[v] for v in VERBS] + [
+        ["world", "serve-oracle"],
+        ["world", "train-generator"],
+        ["world", "train-editor"],
+    ]:
         code, out, _ = run(capsys, *verb, "--help")
         assert code == 0 and "rationalrewards " + " ".join(verb) in out
     assert run(capsys, "--version")[1].startswith("rationalrewards 0.")
@@ -203,13 +207,16 @@ def test_refine_writes_a_run_that_explains_itself(capsys: pytest.CaptureFixture[
     assert code == 2 and "another configuration" in err
 
 
-def test_the_demo_compares_four_arms_and_continues(
+def test_the_demo_compares_four_arms_of_images_and_edits_and_continues(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     arguments = ("demo", "--n", "4", "--out", str(tmp_path / "demo"), "--json")
     code, out, _ = run(capsys, *arguments)
     rows = json.loads(out[out.index("{") :])
-    assert code == 0 and list(rows) == ["base", "paper", "keep-best", "resample"]
+    arms = ["base", "paper", "keep-best", "resample"]
+    assert code == 0 and list(rows) == [*arms, *(f"edit-{arm}" for arm in arms)]
+    assert rows["edit-base"]["images"] == 4
+    assert "data:image" in (tmp_path / "demo" / "report-edit.html").read_text()
     assert rows["base"]["images"] == 4 and rows["resample"]["images"] == rows["keep-best"]["images"]
     page = (tmp_path / "demo" / "report.html").read_text()
     assert (

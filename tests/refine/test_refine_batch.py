@@ -59,8 +59,8 @@ def lines(run: Path) -> dict[str, Any]:
     records = [json.loads(line) for line in (run / "trace.jsonl").read_text().splitlines()]
     for record in records:
         del record["cost"]["seconds"]
-        for played in record["rounds"]:
-            del played["seconds"]
+        for part in (*record["rounds"], *record["asides"]):
+            del part["cost"]["seconds"]
     assert len({r["id"] for r in records}) == len(records)
     return {r["id"]: r for r in records}
 

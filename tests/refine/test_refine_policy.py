@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,13 +68,18 @@ def test_what_keep_best_accepts_has_a_higher_mean_and_no_deep_fall(old: object, 
         assert not accepts(preset("keep-best"), new, old)  # type: ignore[arg-type]
 
 
-def test_presets_carry_their_names_and_the_documented_values() -> None:
-    assert list(PRESETS) == ["paper", "keep-best", "resample"]
+def test_presets_carry_their_names_and_differ_from_the_method_in_one_thing() -> None:
     assert all(name == policy.name for name, policy in PRESETS.items())
-    same = preset("resample").model_dump(exclude={"name", "propose"})
-    assert same == preset("keep-best").model_dump(
-        exclude={"name", "propose"}
-    )  # the control differs in nothing else
+    assert preset("best_of_n") == preset("best-of-n")
+    method = preset("keep-best").model_dump(exclude={"name", "propose"})
+    for name, proposer in (
+        ("resample", "same"), ("hybrid", "hybrid"), ("blind", "blind"),
+        ("score-only", "scores"), ("shuffled", "shuffled"),
+    ):  # fmt: skip
+        assert preset(name).propose == proposer
+        assert preset(name).model_dump(exclude={"name", "propose"}) == method
+    ungated = preset("resample", gated=False).model_dump(exclude={"name"})
+    assert preset("best-of-n").model_dump(exclude={"name"}) == ungated
 
 
 def test_ungated_lifts_every_rule_but_the_mean() -> None:
@@ -88,10 +95,13 @@ def test_ungated_lifts_every_rule_but_the_mean() -> None:
         ("keep-best", {"max_images": 0}, "max_images"),
         ("keep-best", {"patience": 0}, "patience"),
         ("keep-best", {"treshold": 3.0}, "treshold"),
+        ("keep-best", {"budget": {"kilometres": 3}}, "no budget of 'kilometres'"),
+        ("keep-best", {"budget": {"money": 0}}, "above 0"),
+        ("resample", {"seeds": "fixed"}, "same seed gives the same image"),
     ],
 )
 def test_bad_policies_are_input_errors_that_name_the_field(
-    name: str, changes: dict[str, float], word: str
+    name: str, changes: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(InputError, match=word):
         preset(name, **changes)

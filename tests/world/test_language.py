@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rationalrewards.world.captions import STYLES, CaptionError, colloquial, parse, plain, wish_of, write
-from rationalrewards.world.edits import apply_edit, parse_edit, sample_edit, write_edit
-from rationalrewards.world.scenes import Group, Wish, related, sample_scene, sample_wish
+from rationalrewards.world.edits import (
+    Edit,
+    apply_edit,
+    parse_edit,
+    phrase,
+    precise,
+    sample_edit,
+    write_edit,
+)
+from rationalrewards.world.repair import repair_edit
+from rationalrewards.world.scenes import Group, Scene, Sign, Thing, Wish, related, sample_scene, sample_wish
 
 seeds = st.integers(0, 2**32).map(random.Random)
 
@@ -90,10 +99,34 @@ def test_an_edit_reads_back_and_changes_only_what_it_may(rng: random.Random) -> 
     edit = sample_edit(scene, rng)
     assert parse_edit(write_edit(edit)) == edit
     assert parse_edit(colloquial(write_edit(edit))) == edit
+    assert parse_edit(write_edit(edit, "colloquial")) == edit
+    for style in STYLES:  # however it is said, it asks for the same
+        assert apply_edit(parse_edit(phrase(edit, scene, style, rng)), scene) == apply_edit(edit, scene)
+    assert parse_edit(repair_edit(edit, scene)) == precise(edit, scene)
     target, allowed = apply_edit(edit, scene)
     assert target != scene
     assert target.background == scene.background
     assert all(target.at(cell) == scene.at(cell) for cell in range(9) if cell not in allowed)
+
+
+def test_edits_in_everyday_words_and_with_things_left_out() -> None:
+    two = (Thing("red", "circle", 4), Thing("red", "square", 5))
+    scene = Scene("white", two, Sign("GO", 0))
+    recolour = Edit("recolour", "red", "circle", new_colour="yellow")
+    assert write_edit(recolour, "colloquial") == "make the crimson disc golden"
+    assert phrase(recolour, scene, "loose", random.Random(0)) == "change the circle to yellow"
+    assert phrase(recolour, scene, "full", random.Random(0)) == (
+        "change the red circle at middle-center to yellow"
+    )
+    assert write_edit(Edit("reword", word="NO"), "colloquial") == "let the sign say NO"
+    assert write_edit(Edit("add", "green", "cross", cell=1), "colloquial") == (
+        "put an emerald plus at top-center"
+    )
+    one, allowed = apply_edit(parse_edit("remove the thing at middle-right"), scene)
+    assert one.things == two[:1] and allowed == {5}
+    with pytest.raises(CaptionError, match="2 things that are a red thing"):
+        apply_edit(parse_edit("remove the red thing"), scene)
+    assert repair_edit(parse_edit("take away the block"), scene) == "remove the red square at middle-right"
 
 
 def test_an_edit_of_what_is_not_there_is_refused() -> None:

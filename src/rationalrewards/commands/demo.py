@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from rationalrewards.commands.common import dry_run, print_json
+from rationalrewards.commands.refine_compare import span
 from rationalrewards.config import Config, JsonFlag, resolve
+
+if TYPE_CHECKING:
+    from rationalrewards.refine.trace import Item
 
 # Honest imperfections: it overlooks one flaw in ten, invents one in a tenth of its replies, says nothing
 # particular in a twentieth, is noisy by a quarter of a point, and now and then cannot be read at all.
-_DIALS = {
+DIALS = {
     "recall": 0.9,
     "hallucination": 0.1,
     "vague": 0.05,
@@ -32,6 +38,13 @@ _INTRO = (
     "world has, stands beside every score and was never used for a decision. Nothing here is a claim about "
     "photographs."
 )
+_EDIT_INTRO = (
+    "A tiny editor was given images of coloured shapes and instructions of four kinds: full (places named), "
+    "short, loose (colour or shape left out) and colloquial (everyday words, some of which it never saw). "
+    "The same critic criticised each edit against the instruction and the source, and proposed a better "
+    "instruction. The truth stands beside every score and was never used for a decision."
+)
+_ARMS = ("keep-best", "base", "paper", "resample")
 
 
 class DemoConfig(Config):
@@ -42,11 +55,11 @@ class DemoConfig(Config):
     """
 
     n: int = Field(default=48, ge=1)
-    """How many requests."""
+    """How many requests for images, and as many for edits."""
     seed: int = Field(default=0, ge=0)
     """Fixes requests, images and the critic's imperfections."""
     out: Path = Path("runs/demo")
-    """Where the four run directories, the table and the report go."""
+    """Where the run directories and the reports go: four of requests for images, four of edits."""
     as_json: JsonFlag = False
 
 
@@ -69,35 +82,32 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
     from rationalrewards.generators import load_generator
     from rationalrewards.refine.batch import refine_many
     from rationalrewards.refine.policy import Policy, preset
-    from rationalrewards.refine.trace import Item
     from rationalrewards.report.refine import write_refine_report
     from rationalrewards.rubric import Rubric
     from rationalrewards.runs import Run
     from rationalrewards.world.oracle import Dials
     from rationalrewards.world.scoring import true_reward
     from rationalrewards.world.server import serving
-    from rationalrewards.world.tasks import sample_tasks
 
-    rubric = Rubric.load("t2i")
-    dials = Dials(seed=config.seed, **_DIALS)
-    tasks = list(sample_tasks(config.n, config.seed + 1_000_000))
-    items = [Item(prompt=t.prompt, id=f"{i:03d}-{t.style}") for i, t in enumerate(tasks)]
+    rubrics = {task: Rubric.load(task) for task in ("t2i", "edit")}
+    dials = Dials(seed=config.seed, **DIALS)
     generator = load_generator("world")
     config.out.mkdir(parents=True, exist_ok=True)
     summaries: dict[str, dict[str, Any]] = {}
     try:
         with serving(dials) as url:
             async with Critic(url, "oracle") as critic:  # no cache: every arm shall pay for what it asks
-                judge = Judge(critic, rubric)
 
-                async def arm(name: str, policy: Policy, items: Sequence[Item]) -> None:
+                async def arm(task: str, name: str, policy: Policy, items: Sequence[Item]) -> None:
+                    rubric = rubrics[task]
+                    name = name if task == "t2i" else f"edit-{name}"
                     print(f"{name}:")
                     settings = {**config.settings(), "arm": name, "policy": policy.model_dump(mode="json")}
-                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=_DIALS)
+                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=DIALS)
                     summaries[name] = await refine_many(
                         items,
                         generator,
-                        judge,
+                        Judge(critic, rubric),
                         policy,
                         run,
                         seed=config.seed,
@@ -106,23 +116,57 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
                         total=len(items),
                     )
 
-                await arm("base", Policy(name="base", max_images=1), items)
-                await arm("paper", preset("paper"), items)
-                await arm("keep-best", preset("keep-best"), items)
-                spent = _images(config.out / "keep-best" / "trace.jsonl")
-                matched = [Item(prompt=item.prompt, id=item.id, max_images=spent[item.id]) for item in items]
-                await arm("resample", preset("resample", gated=False), matched)
+                for task, items in (("t2i", _requests(config)), ("edit", _edits(config))):
+                    await arm(task, "base", Policy(name="base", max_images=1), items)
+                    await arm(task, "paper", preset("paper"), items)
+                    await arm(task, "keep-best", preset("keep-best"), items)
+                    kept = "keep-best" if task == "t2i" else "edit-keep-best"
+                    spent = _images(config.out / kept / "trace.jsonl")
+                    matched = [replace(item, max_images=spent[item.id]) for item in items]
+                    await arm(task, "resample", preset("resample", gated=False), matched)
     finally:
         await generator.aclose()
     write_refine_report(
-        {name: config.out / name for name in ("keep-best", "base", "paper", "resample")},
+        {name: config.out / name for name in _ARMS},
         config.out / "report.html",
         title="Generate, critique, refine: the embedded world",
         intro=_INTRO,
-        rubric=rubric,
+        rubric=rubrics["t2i"],
+        reference="truth",
+    )
+    write_refine_report(
+        {name: config.out / f"edit-{name}" for name in _ARMS},
+        config.out / "report-edit.html",
+        title="Edit, critique, refine: the embedded world",
+        intro=_EDIT_INTRO,
+        rubric=rubrics["edit"],
         reference="truth",
     )
     return summaries
+
+
+def _requests(config: DemoConfig) -> list[Item]:
+    from rationalrewards.refine.trace import Item
+    from rationalrewards.world.tasks import sample_tasks
+
+    tasks = sample_tasks(config.n, config.seed + 1_000_000)
+    return [Item(prompt=task.prompt, id=f"{i:03d}-{task.style}") for i, task in enumerate(tasks)]
+
+
+def _edits(config: DemoConfig) -> list[Item]:
+    from PIL.Image import fromarray
+
+    from rationalrewards.refine.trace import Item
+    from rationalrewards.world.captions import STYLES
+    from rationalrewards.world.tasks import sample_task
+
+    items = []
+    for i in range(config.n):
+        style = STYLES[i % len(STYLES)]
+        task = sample_task(random.Random(f"edit {config.seed} {i}"), "edit", style=style)
+        assert task.source is not None
+        items.append(Item(prompt=task.prompt, id=f"{i:03d}-{style}", source=fromarray(task.source)))
+    return items
 
 
 def _images(trace: Path) -> dict[str, int]:
@@ -150,19 +194,14 @@ def _print(rows: Mapping[str, Mapping[str, Any]], config: DemoConfig) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{config.n} requests, seed {config.seed}: what the truth says, 1 to 4, 95 % intervals"
+    title = f"{config.n} requests and edits, seed {config.seed}: the truth, 1 to 4, 95 % intervals"
     table = Table(title=title, box=box.SIMPLE)
     table.add_column("arm")
     for column in ("mean", "gain over first", "worse", "images"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in rows.items():
         worse = f"{row['worse_rate']['mean']:.0%}"
-        table.add_row(name, _span(row["truth"]), _span(row["gain"], sign="+"), worse, str(row["images"]))
+        table.add_row(name, span(row["truth"]), span(row["gain"], sign="+"), worse, str(row["images"]))
     Console().print(table)
     print("resample: the same requests again, with as many images each as keep-best used; no critique read.")
-    print(f"report: {config.out / 'report.html'}")
-
-
-def _span(interval: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (f"{interval[key]:{sign}.2f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    print(f"report: {config.out / 'report.html'}; of the edits: {config.out / 'report-edit.html'}")

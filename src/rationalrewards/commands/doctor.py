@@ -54,8 +54,9 @@ def _installation() -> Iterator[tuple[str, bool, str]]:
         yield "accelerator", True, device
     from rationalrewards.world.generator import shipped_weights
 
-    weights = shipped_weights()
-    yield "world generator", weights.is_file(), str(weights) if weights.is_file() else f"{weights} is missing"
+    for name, weights in (("generator", shipped_weights()), ("editor", shipped_weights("edit"))):
+        found = weights.is_file()
+        yield f"world {name}", found, str(weights) if found else f"{weights} is missing"
 
 
 async def _critic(config: CriticConfig) -> tuple[str, bool, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import Field
@@ -23,6 +23,8 @@ class RefineConfig(CriticConfig):
     With your own models, resumable, one request a line:
       rationalrewards refine --requests requests.txt --generator openai:http://localhost:8001/v1 \\
         --critic http://localhost:8000/v1 --policy keep-best --out runs/refined
+
+    See also: rationalrewards refine calibrate --help, rationalrewards refine compare --help
     """
 
     request: tyro.conf.Positional[str | None] = None
@@ -34,19 +36,44 @@ class RefineConfig(CriticConfig):
     generator: str = "world"
     """world, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
     policy: str = "keep-best"
-    """keep-best, paper (refine once below 3.0, replace), or resample (the control without critique)."""
+    """keep-best, paper (refine once below 3.0, replace), hybrid (keep-best that resamples when it stalls);
+    the controls resample (no critique), best-of-n, blind (a rewrite without eyes), score-only (a rewrite
+    that knows the scores), shuffled (another request's critique)."""
     threshold: float | None = None
     """Go on while any aspect is below this."""
+    thresholds: Path | None = None
+    """Thresholds per aspect, from a file that refine calibrate wrote."""
     margin: float | None = None
     """How much better the mean must be for a new image to be kept."""
     guard: float | None = None
     """No aspect of a kept image may fall by more than this."""
     patience: int | None = None
     """Stop after this many rounds without a kept image."""
+    per_round: int | None = None
+    """Images made at a time; the best of them goes on."""
+    depth: int | None = None
+    """Rounds after the first, at most."""
+    seeds: Literal["fresh", "fixed"] | None = None
+    """A fresh seed for every image, or the first round's again, so that only the request changes."""
+    edit_from: Literal["source", "best"] | None = None
+    """Edit the source every time, or the best image so far."""
     max_images: int | None = None
     """Images per request, the first included."""
     max_critic_tokens: int | None = None
     """Critic tokens per request after which no new round starts."""
+    budget: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME=AMOUNT per request after which no new round starts; evaluations, prompt_tokens, cached_tokens,
+    completion_tokens, seconds or money. May be given several times."""
+    prices: Path | None = None
+    """A price table (TOML or JSON: image, evaluation, million_prompt_tokens, million_cached_tokens,
+    million_completion_tokens, second, currency), to count money."""
+    intent_guard: bool = False
+    """Use a refined request only if it still asks for everything that the original asks for."""
+    selector: str | None = None
+    """Who selects images in the critic's place: pairwise (both orders, the same critic), pairwise:CRITIC, or
+    another critic (a URL, hf:NAME_OR_PATH, scalar:PATH, oracle)."""
+    writer: str | None = None
+    """Who rewrites requests and guards their intent, as --critic names them; the critic unless given."""
     steps: int | None = Field(default=None, ge=1)
     """Sampling steps of the generator."""
     width: int | None = Field(default=None, ge=1)
@@ -62,10 +89,21 @@ class RefineConfig(CriticConfig):
     as_json: JsonFlag = False
 
 
-_POLICY_FIELDS = ("threshold", "margin", "guard", "patience", "max_images", "max_critic_tokens")
+_POLICY_FIELDS = {
+    name: name
+    for name in (
+        *("threshold", "margin", "guard", "patience", "depth", "seeds", "edit_from"),
+        *("max_images", "max_critic_tokens"),
+    )
+} | {"per_round": "width"}
 
 
 def main(argv: Sequence[str]) -> int:
+    if argv and argv[0] in ("calibrate", "compare"):
+        from rationalrewards.commands import refine_calibrate, refine_compare
+
+        after = refine_calibrate.main if argv[0] == "calibrate" else refine_compare.main
+        return after(argv[1:])
     config = resolve(RefineConfig, argv, "rationalrewards refine")
     if config.dry_run:
         return dry_run(config)
@@ -82,8 +120,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _refine(config: RefineConfig) -> dict[str, Any]:
+    from rationalrewards.commands.refine_aids import open_aids
     from rationalrewards.generators import Request, load_generator
     from rationalrewards.refine.batch import refine_many
+    from rationalrewards.refine.calibrate import read_thresholds
     from rationalrewards.refine.policy import preset
     from rationalrewards.refine.requests import read_requests
     from rationalrewards.refine.trace import Item
@@ -91,8 +131,12 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
     from rationalrewards.rows import Skipped
     from rationalrewards.runs import Run
 
-    changed = {name: value for name in _POLICY_FIELDS if (value := getattr(config, name)) is not None}
-    policy = preset(config.policy, **changed)
+    changed = {
+        field: value for name, field in _POLICY_FIELDS.items() if (value := getattr(config, name)) is not None
+    }
+    if config.thresholds is not None:
+        changed["thresholds"] = read_thresholds(config.thresholds)
+    policy = preset(config.policy, **changed, budget=_budget(config.budget))
     items: Iterable[Item | Skipped]
     if config.requests is not None:
         items = read_requests(config.requests)
@@ -106,7 +150,19 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
     generator = load_generator(config.generator)
     like = Request(prompt="-", steps=config.steps, width=config.width, height=config.height)
     try:
-        async with open_judge(config) as judge:
+        told_scores = policy.propose == "scores"  # and nothing else, so nothing else is written
+        async with (
+            open_judge(config, score_only=told_scores) as judge,
+            open_aids(
+                config,
+                judge,
+                rewrites=policy.propose in ("blind", "scores"),
+                writer=config.writer,
+                intent_guard=config.intent_guard,
+                selector=config.selector,
+                prices=config.prices,
+            ) as aids,
+        ):
             rubric = judge.rubric
             run = Run(
                 config.out,
@@ -115,6 +171,7 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
                 rubric_hash=rubric.hash,
                 critic_model=judge.critic.model,
                 policy_resolved=policy.model_dump(mode="json"),
+                prices=aids.prices and aids.prices.model_dump(mode="json"),
             )
             summary = await refine_many(
                 items,
@@ -126,6 +183,7 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
                 concurrency=config.at_once,
                 reference=reference,
                 like=like,
+                aids=aids,
                 scale=(rubric.low, rubric.high),
             )
     finally:
@@ -139,6 +197,18 @@ async def _refine(config: RefineConfig) -> dict[str, Any]:
             reference="truth" if reference else "reference",
         )
     return summary
+
+
+def _budget(given: Sequence[str]) -> dict[str, float]:
+    """``["seconds=30"]`` as a policy has it. Raises InputError for what is not NAME=AMOUNT."""
+    limits: dict[str, float] = {}
+    for text in given:
+        name, _, amount = text.partition("=")
+        try:
+            limits[name.replace("-", "_")] = float(amount)
+        except ValueError as error:
+            raise InputError(f"--budget {text!r} is not NAME=AMOUNT, such as seconds=30") from error
+    return limits
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:

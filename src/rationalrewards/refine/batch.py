@@ -15,6 +15,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from tqdm import tqdm
 
 from rationalrewards.generators.base import Generator, Request
 from rationalrewards.images import load, to_png
-from rationalrewards.refine.engine import refine
+from rationalrewards.ondisk import OnDisk
+from rationalrewards.refine.engine import Aids, Table, refine
 from rationalrewards.refine.policy import Policy, preset
+from rationalrewards.refine.proposals import Proposal
+from rationalrewards.refine.shuffle import Borrower, Shared, borrowers
 from rationalrewards.refine.summary import SCALE, summarise
-from rationalrewards.refine.trace import Item, Refinement, item_seed
+from rationalrewards.refine.trace import Item, Refinement, Round, item_seed
 from rationalrewards.rows import Skipped
 from rationalrewards.runs import Ledger, Run, content_key
-from rationalrewards.types import ImageLike, InputError, Reward
+from rationalrewards.types import Critique, Failure, ImageLike, InputError, Reward
 from rationalrewards.workers import Workers
 
 _LISTED = 100  # skipped lines that the summary names; all of them are counted
@@ -45,53 +49,123 @@ async def refine_many(
     concurrency: int = 8,
     reference: Reward | None = None,
     like: Request | None = None,
+    aids: Aids | None = None,
     scale: tuple[float, float] = SCALE,
     total: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Refine every item and write the run; returns what ``summary.json`` says about it.
 
-    ``items`` is consumed lazily, ``concurrency`` of them are worked on at a time, and nothing else is held.
-    An item without a seed of its own gets one from ``seed`` and its id, so two runs on the same items are
-    paired. Items already in the ledger are not repeated, except those that got no image or no first
-    judgement because of transport: those are tried again. ``scale`` is the rubric's. Skipped lines are
-    reported and counted. Raises InputError for two items with one id, and what generator or reward raise.
+    ``items`` is consumed lazily, ``concurrency`` of them are worked on at a time, and nothing else is held
+    in memory (a policy that shuffles looks two blocks of items ahead). An item without a seed of its own gets
+    one from ``seed`` and its id, so two runs on the same items are paired. Items already in the ledger are
+    not repeated, except those that got no image, no first judgement or no rewrite because of transport: those
+    are tried again. ``scale`` is the rubric's. Skipped lines are reported and counted. Raises InputError for
+    two items with one id, and what generator or reward raise.
     """
     chosen = preset(policy) if isinstance(policy, str) else policy
     if concurrency < 1:
         raise InputError(f"concurrency is {concurrency}; at least one item must be worked on at a time")
-    keys: dict[int, str] = {}  # by position, because results come in as they finish
-    ids: set[str] = set()
+    ids: OnDisk[int] = OnDisk()
+    keys: OnDisk[str] = OnDisk()  # by position, because results come in as they finish
     rows = _Rows()
     with run.ledger("trace") as ledger, tqdm(total=total, unit="item", disable=not progress) as bar:
+        batch = _Batch(ledger, generator, reward, chosen, seed, reference, like, aids)
 
-        async def one(item: Item, index: int) -> None:
-            first = item_seed(seed, item.id) if item.seed is None else item.seed
-            key = content_key(await _identity(item), first, chosen.model_dump(mode="json"))
+        async def one(item: Item, lender: Item | None, index: int) -> None:
+            key = await batch.key(item)
             if _settled(ledger, key):
                 rows.resumed += 1
+                batch.pass_over(item, lender)
             else:
-                told = await refine(
-                    item, generator, reward, chosen, seed=first, reference=reference, like=like
-                )
+                told = await batch.told(item, lender)
                 await asyncio.to_thread(_save, run.path / "images", told)
                 ledger.append(key, {"index": index, **told.to_dict()})
-            keys[index] = key
+            keys[str(index)] = key
             bar.update()
 
-        async with Workers(concurrency) as workers:
-            for index, item in enumerate(items):
-                if isinstance(item, Skipped):
-                    rows.skip(item, bar)
+        read: Iterable[Item | Borrower | Skipped] = items
+        if chosen.propose == "shuffled":
+            read = borrowers(items, seed)
+        taken = 0
+        async with batch.openings, Workers(concurrency) as workers:
+            for row in read:
+                if isinstance(row, Skipped):
+                    rows.skip(row, bar)
                     continue
-                if item.id in ids:
+                item, lender = (row, None) if isinstance(row, Item) else (row.item, row.lender)
+                if not ids.add(item.id, taken):
                     raise InputError(f"two items have the id {item.id!r}; ids name files, make them unique")
-                ids.add(item.id)
-                await workers.start(one(item, index))
-        records = (ledger[keys[index]] for index in sorted(keys))
+                await workers.start(one(item, lender, taken))
+                taken += 1
+        records = (ledger[keys[str(index)]] for index in range(taken))
         summary = {"rows": rows.to_dict(), **summarise(records, scale=scale)}
     run.finish(summary)
     return summary
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is the same for all items, and what they lend each other."""
+
+    ledger: Ledger
+    generator: Generator
+    reward: Reward
+    policy: Policy
+    seed: int
+    reference: Reward | None
+    like: Request | None
+    aids: Aids | None
+    openings: Shared[list[Round]] = field(default_factory=lambda: Shared(uses=2))
+
+    async def key(self, item: Item) -> str:
+        return content_key(await _identity(item), self._first(item), self.policy.model_dump(mode="json"))
+
+    async def told(self, item: Item, lender: Item | None) -> Refinement:
+        """Refine one item; with a lender, its own first round may have been played by a borrower."""
+        opened = [] if lender is None else await self._opening(item)
+        lent = None if lender is None else await self._lent(lender)
+        return await refine(
+            item,
+            self.generator,
+            self.reward,
+            self.policy,
+            seed=self._first(item),
+            reference=self.reference,
+            like=self.like,
+            aids=self.aids,
+            opened=opened,
+            lent=lent,
+        )
+
+    def pass_over(self, item: Item, lender: Item | None) -> None:
+        """The item is done already and needs nobody's first round."""
+        if lender is not None:
+            self.openings.skip(item.id)
+            self.openings.skip(lender.id)
+
+    async def _opening(self, item: Item) -> list[Round]:
+        table = Table(self.generator, self.reward, self.policy, self._first(item), self.reference, self.like)
+        return await self.openings.get(item.id, lambda: table.play(item, Proposal(item.prompt)))
+
+    async def _lent(self, lender: Item) -> Critique | Failure:
+        key = await self.key(lender)
+        if _settled(self.ledger, key):
+            self.openings.skip(lender.id)
+            return _judged(self.ledger[key]["rounds"][0]["critic"])
+        return (await self._opening(lender))[0].critique or _NOTHING_LENT
+
+    def _first(self, item: Item) -> int:
+        return item_seed(self.seed, item.id) if item.seed is None else item.seed
+
+
+_NOTHING_LENT = Failure(kind="incomplete", detail="the item that lends its critique has no image")
+
+
+def _judged(record: dict[str, Any] | None) -> Critique | Failure:
+    if record is None:
+        return _NOTHING_LENT
+    return Failure(**record["failure"]) if "failure" in record else Critique(**record["critique"])
 
 
 class _Rows:
@@ -125,8 +199,12 @@ def _settled(ledger: Ledger, key: str) -> bool:
     first = record["rounds"][0]
     if record["best"] is None:
         return bool(first["error"]["kind"] != "transport")
-    failure = (first["critic"] or {}).get("failure")
-    return record["stop"] != "critic_failed" or failure is None or failure["kind"] != "transport"
+    failures = {
+        "critic_failed": (first["critic"] or {}).get("failure"),
+        "proposer_failed": next((a["failure"] for a in reversed(record["asides"]) if "failure" in a), None),
+    }
+    failure = failures.get(record["stop"])
+    return failure is None or bool(failure["kind"] != "transport")
 
 
 async def _identity(item: Item) -> dict[str, Any]:

@@ -6,9 +6,13 @@ the pieces in which their values differ, and every control runs through the same
 ``paper``      refine once if any aspect scores below 3.0, and return the new image (arXiv 2604.11626, Sec. 3)
 ``keep-best``  go on while any aspect is below its threshold; keep a new image only if it is better by a
                margin and no aspect falls by more than a guard; always refine from the best image so far
+``hybrid``     keep-best that resamples the best request when refining stalls or goes in circles
 ``resample``   the control: same gate, same acceptance, same budget, but the same request with a new seed; it
                has everything except the critique's content. ``gated=False``: exactly ``max_images`` images,
-               the highest mean wins (best-of-n)
+               the highest mean wins, which is ``best-of-n``
+``blind``      the control without eyes: the next request is a rewrite by somebody who saw no image
+``score-only`` the control without reasons: the rewriter is told the scores, and nothing else
+``shuffled``   the control with somebody else's critique: another item's refined request is asked for
 """
 
 from __future__ import annotations
@@ -16,25 +20,35 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rationalrewards.refine.costs import LIMITS
 from rationalrewards.types import Critique, InputError, mean_score
 
 _EPSILON = 1e-9  # scores are decimals such as 3.1 - 3.0, and 0.1 must count as a margin of 0.1
+
+
+Proposer = Literal["refined", "hybrid", "same", "blind", "scores", "shuffled"]
 
 
 class Policy(BaseModel):
     """A refinement policy. Scores, thresholds, margin and guard are on the rubric's own scale.
 
     ``gated``: stop as soon as every applicable aspect reaches its threshold (otherwise use up the budget).
-    ``threshold`` holds for every aspect that ``thresholds`` does not name. ``propose``: the critic's refined
-    request, or the same request again. ``accept``: ``replace`` takes every new image that could be judged,
-    ``better`` asks for ``margin`` on the mean and for no aspect to fall by more than ``guard`` (``None``: no
-    guard). ``patience``: that many rounds in a row without an accepted image end it (``None``: never).
-    ``max_images`` counts round 0. ``max_critic_tokens``: no new round starts once an item has spent them (a
-    cached reply spends none).
+    ``threshold`` holds for every aspect that ``thresholds`` does not name. ``propose``: where the next
+    request comes from (see ``proposals.py``). ``seeds``: ``fresh`` ones for every image, or ``fixed``: those
+    of the first round again, so that only the request changes. ``edit_from``: an edit starts from the item's
+    source every time, or from the best image so far. ``accept``: ``replace`` takes every new image that could
+    be judged, ``better`` asks for ``margin`` on the mean and for no aspect to fall by more than ``guard``
+    (``None``: no guard). ``patience``: that many rounds in a row without an accepted image end it (``None``:
+    never). A round makes ``width`` images, of which the best goes on; at most ``depth`` rounds follow the
+    first (``None``: as many as the budget allows).
+
+    ``max_images`` counts round 0, and the last round is narrower where it would exceed it. No new round
+    starts once an item has spent ``max_critic_tokens`` (prompt and completion; a cached reply spends none) or
+    what ``budget`` says under one of `costs.LIMITS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,13 +57,29 @@ class Policy(BaseModel):
     gated: bool = True
     threshold: float = 3.5
     thresholds: Mapping[str, float] = Field(default_factory=dict)
-    propose: Literal["refined", "same"] = "refined"
+    propose: Proposer = "refined"
+    seeds: Literal["fresh", "fixed"] = "fresh"
+    edit_from: Literal["source", "best"] = "source"
     accept: Literal["better", "replace"] = "better"
     margin: float = Field(default=0.1, ge=0)
     guard: float | None = Field(default=0.5, ge=0)
     patience: int | None = Field(default=2, ge=1)
+    width: int = Field(default=1, ge=1)
+    depth: int | None = Field(default=None, ge=0)
     max_images: int = Field(default=4, ge=1)
     max_critic_tokens: int | None = Field(default=None, ge=1)
+    budget: Mapping[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.propose == "same" and self.seeds == "fixed":
+            raise ValueError("the same request with the same seed gives the same image; use fresh seeds")
+        for name, limit in self.budget.items():
+            if name not in LIMITS:
+                raise ValueError(f"there is no budget of {name!r}; there are {', '.join(LIMITS)}")
+            if not limit > 0:
+                raise ValueError(f"the budget of {name} is {limit}; it must be above 0")
+        return self
 
 
 _UNGATED: Mapping[str, Any] = {"margin": 0.0, "guard": None, "patience": None}
@@ -60,7 +90,12 @@ PRESETS: Mapping[str, Policy] = MappingProxyType(
         for p in (
             Policy(name="paper", threshold=3.0, accept="replace", patience=None, max_images=2),
             Policy(name="keep-best"),
+            Policy(name="hybrid", propose="hybrid"),
             Policy(name="resample", propose="same"),
+            Policy(name="best-of-n", propose="same", gated=False, **_UNGATED),
+            Policy(name="blind", propose="blind"),
+            Policy(name="score-only", propose="scores"),
+            Policy(name="shuffled", propose="shuffled"),
         )
     }
 )
@@ -71,8 +106,10 @@ def preset(name: str, **changes: Any) -> Policy:
     """A named policy, with some values changed: ``preset("keep-best", threshold=3.8)``.
 
     ``gated=False`` also lifts margin, guard and patience unless they are given, which leaves "make
-    ``max_images`` images and keep the highest mean". Raises InputError for an unknown name or value.
+    ``max_images`` images and keep the highest mean". ``_`` may stand for ``-`` in the name. Raises InputError
+    for an unknown name or value.
     """
+    name = name.replace("_", "-")
     if name not in PRESETS:
         raise InputError(f"there is no policy {name!r}; choose one of {', '.join(PRESETS)}")
     lifted = _UNGATED if changes.get("gated") is False else {}
@@ -81,7 +118,8 @@ def preset(name: str, **changes: Any) -> Policy:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"policy {name!r} cannot have {field}={first['input']!r}: {first['msg']}") from error
+        said = f"{field}={first['input']!r}: {first['msg']}" if field else first["msg"]
+        raise InputError(f"policy {name!r} cannot have {said}") from error
 
 
 def lacking(policy: Policy, critique: Critique) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ be summarised without holding it. The report counts with the same functions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,7 +103,9 @@ def summarise(
     top) with Wilson intervals (all six ``None`` when nothing was judged), the counts ``improved``,
     ``unchanged``, ``worse``, ``failed`` (an image, or its judgement, is missing), and ``failures`` by kind
     over all rounds. ``reference`` is ``None`` when no round has one. ``evaluations`` is ``None``
-    when the steps of some image are unknown.
+    when the steps of some image are unknown, ``money`` when some cost has no price. ``asked`` counts what was
+    asked besides: rewrites, requests that a guard looked at and rejected, comparisons by a selector and those
+    that the newer image won, each with the failed ones.
     """
     sides: dict[Judge, _Side] = {"critic": _Side(), "reference": _Side()}
     stops: Counter[str] = Counter()
@@ -111,7 +113,8 @@ def summarise(
     costs: Counter[str] = Counter()
     items = with_image = refined = 0
     seconds = 0.0
-    evaluations: int | None = 0
+    known: dict[str, float | None] = {"evaluations": 0, "money": 0.0}
+    asked: Counter[str] = Counter()
     referenced = False
     for record in records:
         items += 1
@@ -121,8 +124,11 @@ def summarise(
         errors.update(r["error"]["kind"] for r in record["rounds"] if r["error"])
         costs.update({name: record["cost"][name] for name in _COSTS})
         seconds += record["cost"]["seconds"]
-        steps = record["cost"]["evaluations"]
-        evaluations = None if evaluations is None or steps is None else evaluations + steps
+        for name, so_far in known.items():
+            more = record["cost"][name]
+            known[name] = None if so_far is None or more is None else so_far + more
+        for aside in record["asides"]:
+            asked.update(asked_besides(aside))
         referenced = referenced or any(r["reference"] is not None for r in record["rounds"])
         for judge, side in sides.items():
             side.add(record, judge, scale)
@@ -134,9 +140,24 @@ def summarise(
         "critic": sides["critic"].to_dict(seed),
         "reference": sides["reference"].to_dict(seed) if referenced else None,
         "generation_errors": dict(errors),
-        "cost": {
-            **{name: costs[name] for name in _COSTS},
-            "evaluations": evaluations,
-            "seconds": round(seconds, 3),
-        },
+        "asked": dict(asked),
+        "cost": {**{name: costs[name] for name in _COSTS}, **known, "seconds": round(seconds, 3)},
     }
+
+
+def asked_besides(aside: Mapping[str, Any]) -> Iterator[str]:
+    """What to count about one thing that was asked besides."""
+    if aside["kind"] == "rewrite":
+        yield "rewrites_failed" if "failure" in aside else "rewrites"
+    elif aside["kind"] == "guard":
+        yield "guarded"
+        if "failure" in aside:
+            yield "guard_failed"
+        elif not aside["kept"]:
+            yield "rejected"
+    for pair in aside.get("compared", ()):
+        yield "compared"
+        if "failure" in pair:
+            yield "compare_failed"
+        elif pair["preferred"]:
+            yield "preferred"

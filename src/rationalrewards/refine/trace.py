@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rationalrewards.generators.base import GenerationError
+from rationalrewards.refine.costs import Cost, Prices
 from rationalrewards.types import Critique, Failure, ImageLike, InputError, Usage
 
 if TYPE_CHECKING:
@@ -20,21 +21,29 @@ if TYPE_CHECKING:
 Stop = Literal[
     "all_aspects_ok",
     "budget",
+    "evaluation_budget",
     "token_budget",
+    "time_budget",
+    "money_budget",
     "patience",
+    "depth",
     "repeated_request",
     "no_refinement",
+    "proposer_failed",
     "critic_failed",
     "error",
 ]
 """Why a refinement ended.
 
-``all_aspects_ok``: the gate found nothing left to mend; ``budget``: no images left; ``token_budget``: no
-critic tokens left; ``patience``: too many rounds in a row without an accepted image; ``repeated_request``:
-the critic asks again for what already led here; ``no_refinement``: the critic proposes no request;
-``critic_failed``: the first image could not be judged (it is returned all the same); ``error``: the
-generator failed (in round 0 there is then no image at all).
+``all_aspects_ok``: the gate found nothing left to mend; ``budget``: no images left; ``evaluation_budget``,
+``token_budget``, ``time_budget``, ``money_budget``: one of those is spent; ``patience``: too many rounds in a
+row without an accepted image; ``depth``: as many rounds as the policy allows; ``repeated_request``: the next
+request would be one that already led here; ``no_refinement``: there is no next request; ``proposer_failed``:
+whoever was to rewrite the request gave none; ``critic_failed``: the first image could not be judged (it is
+returned all the same); ``error``: the generator failed (in round 0 there is then no image at all).
 """
+
+Question = Literal["rewrite", "guard", "select"]
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,120}")
 
@@ -85,18 +94,24 @@ class Item:
 class Round:
     """One image (or the failure to make one) and what was said about it.
 
-    ``parent`` is the round whose critique proposed ``request`` (``None`` in round 0). ``critique`` always
-    judges the image against the item's *original* request. ``reference`` is a second judge's opinion,
-    recorded and never acted on. ``accepted``: the image became the best so far. ``usage`` is the critic's
-    alone; ``seconds`` is the wall time of generation and critique, without the reference.
+    Images of equal ``depth`` were made at the same time from the same request (as many as the policy is
+    wide). ``parent`` is the round whose critique proposed ``request`` (``None`` where no critique of this
+    item did), ``edited`` the round whose image was edited (``None``: the item's source). ``critique`` always
+    judges the image against the item's *original* request. ``second`` is a second critic's opinion, where one
+    selects; ``reference`` is an observer's, recorded and never acted on. ``accepted``: the image became the
+    best so far. ``usage`` is the critic's alone; ``seconds`` is the wall time of generation and critique,
+    without the reference.
     """
 
     index: int
     request: str
     seed: int
+    depth: int = 0
     parent: int | None = None
+    edited: int | None = None
     image: Image | None = None
     critique: Critique | Failure | None = None
+    second: Critique | Failure | None = None
     reference: Critique | Failure | None = None
     error: GenerationError | None = None
     accepted: bool = False
@@ -109,21 +124,48 @@ class Round:
             "index": self.index,
             "request": self.request,
             "seed": self.seed,
+            "depth": self.depth,
             "parent": self.parent,
+            "edited": self.edited,
             "critic": _judgement(self.critique),
+            "second": _judgement(self.second),
             "reference": _judgement(self.reference),
             "error": self.error and {"kind": self.error.kind, "message": str(self.error)},
             "accepted": self.accepted,
-            "tokens": self.usage.tokens,
-            "seconds": round(self.seconds, 3),
         }
+
+    def cost(self, steps: int | None) -> Cost:
+        """``steps`` are the evaluations that an image takes, or ``None`` when nobody knows."""
+        made = int(self.image is not None)
+        evaluations = None if steps is None else steps * made
+        return Cost(images=made, evaluations=evaluations, usage=self.usage, seconds=self.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """Something that was asked besides images and their critiques, after the round ``after``.
+
+    ``rewrite``: for a next request; ``guard``: whether a request still asks for everything; ``select``: which
+    image is better. ``said`` is the answer, JSON-ready; a failed one has the key ``failure``.
+    """
+
+    kind: Question
+    after: int
+    said: Mapping[str, Any]
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(usage=self.usage, seconds=self.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
     """The whole story of one item. ``best`` indexes ``rounds``; it is ``None`` only without any image.
 
-    ``steps`` is the number of function evaluations each image took, or ``None`` when nobody knows.
+    ``steps`` is the number of function evaluations each image took, or ``None`` when nobody knows; with
+    ``prices`` the record says what each part cost in money.
     """
 
     item: Item
@@ -132,6 +174,8 @@ class Refinement:
     best: int | None
     stop: Stop
     steps: int | None = None
+    asides: tuple[Aside, ...] = ()
+    prices: Prices | None = None
 
     @property
     def image(self) -> Image | None:
@@ -154,24 +198,28 @@ class Refinement:
         return count_images(self.rounds)
 
     @property
+    def cost(self) -> Cost:
+        """All of it: images, judgements and whatever else was asked; the reference is not counted."""
+        return total_cost(self.rounds, self.asides, self.steps)
+
+    @property
     def evaluations(self) -> int | None:
         """Function evaluations of the generator: steps x images; ``None`` when the steps are unknown."""
-        return None if self.steps is None else self.steps * self.images
+        return self.cost.evaluations
 
     @property
     def usage(self) -> Usage:
-        """What the critic cost, over all rounds; the reference is not counted."""
-        return sum((r.usage for r in self.rounds), Usage())
+        """What the critic and everybody else who was asked cost; the reference is not counted."""
+        return self.cost.usage
 
     @property
     def seconds(self) -> float:
-        """Wall seconds spent on generation and critique, over all rounds."""
-        return sum(r.seconds for r in self.rounds)
+        """Wall seconds of each image, critique and question, added up."""
+        return self.cost.seconds
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready record of the ledger. A source that is a path is named, other sources are not kept."""
         source = self.item.source
-        usage = self.usage
         return {
             "id": self.item.id,
             "prompt": self.item.prompt,
@@ -180,18 +228,18 @@ class Refinement:
             "seed": self.seed,
             "best": self.best,
             "stop": self.stop,
-            "cost": {
-                "images": self.images,
-                "evaluations": self.evaluations,
-                "critic_calls": usage.calls,
-                "cache_hits": usage.cache_hits,
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "seconds": round(self.seconds, 3),
-            },
-            "rounds": [r.to_dict() for r in self.rounds],
+            "cost": self.cost.to_dict(self.prices),
+            "rounds": [{**r.to_dict(), "cost": r.cost(self.steps).to_dict(self.prices)} for r in self.rounds],
+            "asides": [
+                {"kind": a.kind, "after": a.after, **a.said, "cost": a.cost.to_dict(self.prices)}
+                for a in self.asides
+            ],
         }
+
+
+def total_cost(rounds: Sequence[Round], asides: Sequence[Aside], steps: int | None) -> Cost:
+    """What rounds and asides cost together."""
+    return sum([*(r.cost(steps) for r in rounds), *(a.cost for a in asides)], Cost())
 
 
 def count_images(rounds: Sequence[Round]) -> int:

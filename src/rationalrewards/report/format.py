@@ -40,4 +40,16 @@ def span(interval: Mapping[str, Any], digits: int = 2) -> str:
     return f"{number(interval['low'], digits)} to {number(interval['high'], digits)}"
 
 
-FILTERS = {"number": number, "signed": signed, "percent": percent, "count": count, "span": span}
+def short(value: float) -> str:
+    """A number on an axis: three digits that matter, thousands apart, no zeros at the end."""
+    return count(value) if value >= 1000 else f"{value:.3g}"
+
+
+FILTERS = {
+    "number": number,
+    "signed": signed,
+    "percent": percent,
+    "count": count,
+    "span": span,
+    "short": short,
+}

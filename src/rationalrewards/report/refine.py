@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rationalrewards.refine.summary import SCALE, Judge, fine_from, scores, status, summarise
+from rationalrewards.report.curves import comparison_view
 from rationalrewards.report.diff import word_diff
 from rationalrewards.report.page import level, write_page
 from rationalrewards.report.plot import axis_over
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
 STOPS = {
     "all_aspects_ok": "all aspects fine",
     "budget": "image budget used",
+    "evaluation_budget": "evaluation budget used",
     "token_budget": "token budget used",
+    "time_budget": "time used",
+    "money_budget": "money spent",
     "patience": "patience ran out",
+    "depth": "rounds used",
     "repeated_request": "request repeated",
     "no_refinement": "no refined request",
+    "proposer_failed": "no rewrite",
     "critic_failed": "critic failed",
     "error": "generator failed",
 }
@@ -43,14 +49,16 @@ def write_refine_report(
     intro: str | None = None,
     rubric: Rubric | None = None,
     reference: str = "reference",
+    comparison: Mapping[str, Any] | None = None,
     cards: int = 200,
 ) -> Path:
     """Write the report of the run directories ``arms`` (name -> directory) to the file ``out``.
 
     ``rubric`` gives aspect titles and scale (without it: identifiers, 1 to 4); ``reference`` is what to call
-    the second judge ("truth" where it is). At most ``cards`` items are shown, all are counted. The file needs
-    nothing else: style, script and pictures are inside. Raises InputError when an arm holds no ledger, or an
-    empty one.
+    the second judge ("truth" where it is). ``comparison`` is what ``refine.compare.compare`` found about the
+    same arms; it adds curves of gain over cost and paired differences. At most ``cards`` items are shown, all
+    are counted. The file needs nothing else: style, script and pictures are inside. Raises InputError when an
+    arm holds no ledger, or an empty one.
     """
     if not arms:
         raise InputError("a refinement report needs at least one run directory")
@@ -68,6 +76,7 @@ def write_refine_report(
         stops=STOPS,
         fine=fine_from(scale),
         scale=scale,
+        comparison=None if comparison is None else comparison_view(comparison),
         **view,
     )
 

@@ -165,6 +165,11 @@ def escape(request: str) -> str:
     return _TAG.sub(r"<\\", request)
 
 
+def unescape(text: str) -> str:
+    """What ``escape`` was given."""
+    return _ESCAPED_TAG.sub("<", text)
+
+
 def request_of(prompt_text: str) -> str:
     """The original request, from the text of a prompt (its parts joined, with or without the system text).
 
@@ -174,7 +179,7 @@ def request_of(prompt_text: str) -> str:
     request, closed, _ = rest.partition(_CLOSE)
     if not (opened and closed):
         raise ValueError("the prompt has no lines <request> and </request>")
-    return _ESCAPED_TAG.sub("<", request)
+    return unescape(request)
 
 
 def preference_in(prompt_text: str) -> Winner | None:

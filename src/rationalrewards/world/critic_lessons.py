@@ -1,4 +1,4 @@
-"""What the tiny critic's base model is taught from: descriptions, and the critiques of a careless judge.
+"""What the tiny critic's base model is taught from: looking, and the critiques of a careless judge.
 
 A base model is what a large vision-language model is before anybody has told it about preferences: it can
 see, it can say what it sees, and it has read critiques of mixed quality, so it knows the form. Lessons never
@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rationalrewards.rubric import ImageSlot, Prompt
-from rationalrewards.world.analyser import analyse
-from rationalrewards.world.captions import wish_of, write
+from rationalrewards.rubric import Prompt
 from rationalrewards.world.drawing import Pixels
+from rationalrewards.world.looking import wanted
 from rationalrewards.world.oracle import Dials, Oracle
 from rationalrewards.world.preferences import answers
 from rationalrewards.world.scenes import PLACES
@@ -28,10 +27,22 @@ from rationalrewards.world.tasks import Task, sample_task
 CARELESS = Dials(recall=0.85, hallucination=0.1, vague=0.05)
 """The judge whose critiques the base model has read."""
 
-Kind = Literal["describe", "pointwise", "pairwise"]
-KINDS: tuple[Kind, ...] = ("describe", "pointwise", "pairwise")
-DESCRIBE = Prompt("", ("Describe the image.\n\nImage:\n", ImageSlot("image")))
-_CLEAN = 0.08  # residual below which a cell counts as cleanly drawn, as in ``scoring``
+Kind = Literal["look", "pointwise", "pairwise"]
+RUNNING_WORDS = (
+    *(f" {place}" for place in PLACES),
+    " least clean",
+    " that was not asked for.",
+    " there was",
+    " and now there is",
+    " is not clean.",
+    " was altered.",
+    " is missing.",
+    " instead of",
+    " is wrong,",
+    " fits,",
+)
+"""Words that flaws and descriptions always say together: one token each."""
+KINDS: tuple[Kind, ...] = ("look", "pointwise", "pairwise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,34 +64,29 @@ def lessons(rng: random.Random, shares: Sequence[float], dials: Dials = CARELESS
         task = sample_task(rng, rng.choice(("t2i", "edit")))
         images = answers(task, rng)
         for kind in rng.choices(KINDS, shares, k=3):
-            if kind == "describe":
-                image = rng.choice([*images, *([] if task.source is None else [task.source])])
-                yield Lesson(DESCRIBE, (image,), describe(image))
-            else:
-                yield _critique(oracle, task, images, kind, rng)
+            yield _lesson(oracle, task, images, kind, rng)
 
 
-def describe(image: Pixels) -> str:
-    """What there is to see, as a full caption, and where it is not drawn cleanly."""
-    found = analyse(image)
-    scene = found.scene
-    seen = write(wish_of(scene), "full") if scene.things else f"nothing on {scene.background}"
-    spoiled = [PLACES[cell] for cell, residual in enumerate(found.residual) if residual > _CLEAN]
-    return f"{seen}\n" + (f"Not clean: {', '.join(spoiled)}\n" if spoiled else "All of it is clean.\n")
-
-
-def _critique(oracle: Oracle, task: Task, images: Sequence[Pixels], kind: Kind, rng: random.Random) -> Lesson:
+def _lesson(oracle: Oracle, task: Task, images: Sequence[Pixels], kind: Kind, rng: random.Random) -> Lesson:
     rubric = oracle.rubrics["t2i" if task.source is None else "edit"]
     source = () if task.source is None else (task.source,)
     before = None if task.source is None else Image.fromarray(task.source)
     draw = f"{rng.getrandbits(64)}"
-    if kind == "pointwise":
-        image = rng.choice(images)
-        reply = oracle.score(task.prompt, Image.fromarray(image), before, draw)
-        return Lesson(rubric.pointwise(task.prompt), (*source, image), reply.text)
-    shown = [Image.fromarray(image) for image in images]
-    reply = oracle.compare(task.prompt, shown, before, None, draw)
-    return Lesson(rubric.pairwise(task.prompt), (*source, *images), reply.text)
+    if kind == "pairwise":
+        shown = [Image.fromarray(image) for image in images]
+        reply = oracle.compare(task.prompt, shown, before, None, draw).text
+        return Lesson(rubric.pairwise(task.prompt), (*source, *images), reply)
+    image = rng.choice(images)
+    asked = rubric.pointwise(task.prompt)
+    if kind == "look":  # the same question without the rubric: only what a critique begins with
+        asked = replace(asked, system="")
+        seen = oracle.opinion(
+            task.prompt, Image.fromarray(image), before, rng, invents=False, vague=False
+        ).seen
+        reply = f"{wanted(task.prompt, before)} Seen: {seen}\n"
+    else:
+        reply = oracle.score(task.prompt, Image.fromarray(image), before, draw).text
+    return Lesson(asked, (*source, image), reply)
 
 
 def corpus(n: int, seed: int) -> tuple[list[str], list[str]]:
@@ -101,7 +107,7 @@ def corpus(n: int, seed: int) -> tuple[list[str], list[str]]:
         for rubric in rubrics
         for prompt in (rubric.pairwise("-"), rubric.pointwise("-"), rubric.pointwise("-", score_only=True))
     ]
-    return texts, fixed
+    return texts, [*fixed, *RUNNING_WORDS]
 
 
 def pixel_values(images: Sequence[Pixels]) -> npt.NDArray[np.float32]:

@@ -1,8 +1,9 @@
 """Teach the tiny critic's base model to see and to write, before it learns anything about preferences.
 
 First the vision tower alone, with linear read-outs of what every cell holds and how cleanly it is drawn: end
-to end from the start it stays blind. Then lessons, first descriptions only, then the critiques of a careless
-judge. Fresh lessons every step. Kill it at any moment; the same command goes on from the last checkpoint.
+to end from the start it stays blind. Then lessons: first only looking, then the critiques of a careless
+judge as well. Fresh lessons every step. Kill it at any moment; the same command goes on from the last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,11 +33,20 @@ from rationalrewards.world.train_generator import learning_rate
 
 CORPUS = 6000
 SEEING_STEPS = 700
-CURRICULUM = ((0.0, (1.0, 0.0, 0.0)), (0.1, (0.5, 0.5, 0.0)), (0.25, (0.2, 0.4, 0.4)))
-"""From this share of the steps on: weights of description, pointwise and pairwise critiques."""
+CURRICULUM = (
+    (0.0, (1.0, 0.0, 0.0)),
+    (0.06, (0.6, 0.4, 0.0)),
+    (0.3, (0.5, 0.2, 0.3)),
+    (0.85, (0.1, 0.4, 0.5)),
+)
+"""From this share of the steps on: weights of looking, pointwise and pairwise critiques."""
 _JITTERED = len(JITTER) ** 2
 _THINGS = len(COLOURS) * len(SHAPES)
 _KINDS = 1 + _THINGS + len(WORDS)  # nothing, things wherever in their cell, signs
+# Whether there is a flaw is a few tokens among a hundred, and what most of the others follow from.
+_DECISIVE = 6.0
+_VERDICTS = (" fits,", " is wrong,")
+_ASKED = ("## Justification:\n", "Image A: ", "Image B: ")  # what follows says whether something is wrong
 _LENGTHS = 16  # sequences are padded to a multiple of it
 POOL = 16  # batches that are sorted by length together
 
@@ -180,6 +190,7 @@ def pretrain(
     # On a CPU, training short sequences is faster with plain attention than with the fused kernel's backward.
     network.set_attn_implementation("eager")
     data = Batches(processor, batch, seed)
+    decisive = _ids(processor.tokenizer, _ASKED), _ids(processor.tokenizer, _VERDICTS)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
@@ -198,7 +209,7 @@ def pretrain(
             for inputs in data.pool():
                 optimiser.param_groups[0]["lr"] = learning_rate(step, steps, peak)
                 with torch.autocast("cpu", torch.bfloat16):
-                    loss = network(**inputs).loss
+                    loss = _loss(network, inputs, *decisive)
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -216,7 +227,24 @@ def pretrain(
                 state |= {"data": data.rng.getstate(), "step": step, "spent": spent}
                 torch.save(state, state_file.with_suffix(".part"))
                 state_file.with_suffix(".part").replace(state_file)
-    return save(network, processor, model)
+    return save(network, processor, model, "float16")
+
+
+def _loss(network: Any, inputs: dict[str, Tensor], asked: Tensor, verdicts: Tensor) -> Any:
+    """Mean cross-entropy of the reply, in which a decision counts ``_DECISIVE`` times."""
+    labels = inputs.pop("labels")[:, 1:]
+    learnt = labels != -100
+    logits = network(**inputs).logits[:, :-1][learnt].float()
+    wanted, before = labels[learnt], inputs["input_ids"][:, :-1][learnt]
+    weight = 1 + (_DECISIVE - 1) * (torch.isin(before, asked) | torch.isin(wanted, verdicts)).float()
+    return (nn.functional.cross_entropy(logits, wanted, reduction="none") * weight).sum() / weight.sum()
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """The tokens that the texts are; each must be one."""
+    found = [tokenizer(text)["input_ids"] for text in texts]
+    assert all(len(ids) == 1 for ids in found), found
+    return torch.tensor([ids[0] for ids in found])
 
 
 def load(path: Path) -> tuple[Any, Any]:

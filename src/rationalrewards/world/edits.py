@@ -1,7 +1,9 @@
 """Editing tasks: an instruction, the scene it asks for, and exactly what it allows to change.
 
 Five kinds: recolour, add, remove, move, and change the word on the sign. An instruction names a thing by
-colour and shape (and by place, if it likes); the source must show exactly one such thing.
+colour, shape or both (and by place, if it likes); the source must show exactly one such thing. The styles are
+those of captions: ``full`` says where the thing is, ``loose`` leaves out its colour or its shape where that
+suffices, and ``colloquial`` says it in everyday words ("make the crimson disc golden").
 """
 
 from __future__ import annotations
@@ -11,27 +13,34 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rationalrewards.world.captions import CaptionError, plain
+from rationalrewards.world.captions import CaptionError, Style, colloquial, plain
 from rationalrewards.world.scenes import CELLS, COLOURS, PLACES, SHAPES, WORDS, Scene, Sign, Thing
 
 EditKind = Literal["recolour", "add", "remove", "move", "reword"]
 EDIT_KINDS: tuple[EditKind, ...] = ("recolour", "add", "remove", "move", "reword")
 
 _THING = rf"(?P<colour>{'|'.join(COLOURS)}) (?P<shape>{'|'.join(SHAPES)})"
+_NAMED = rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?:(?P<shape>{'|'.join(SHAPES)})|thing)"
 _WHERE = rf"(?: at (?P<where>{'|'.join(PLACES)}))?"
 _PLACE = rf"(?P<place>{'|'.join(PLACES)})"
-_PATTERNS: dict[EditKind, re.Pattern[str]] = {
-    "recolour": re.compile(rf"change the {_THING}{_WHERE} to (?P<new>{'|'.join(COLOURS)})"),
-    "add": re.compile(rf"add a {_THING} at {_PLACE}"),
-    "remove": re.compile(rf"remove the {_THING}{_WHERE}"),
-    "move": re.compile(rf"move the {_THING}{_WHERE} to {_PLACE}"),
-    "reword": re.compile(rf"change the sign{_WHERE} to (?P<word>{'|'.join(WORDS)})"),
-}
+_NEW, _WORD = rf"(?P<new>{'|'.join(COLOURS)})", rf"(?P<word>{'|'.join(WORDS)})"
+_PATTERNS: tuple[tuple[EditKind, re.Pattern[str]], ...] = (
+    ("recolour", re.compile(rf"change the {_NAMED}{_WHERE} to {_NEW}")),
+    ("recolour", re.compile(rf"make the {_NAMED}{_WHERE} {_NEW}")),
+    ("add", re.compile(rf"(?:add|put) a {_THING} at {_PLACE}")),
+    ("remove", re.compile(rf"(?:remove|take away) the {_NAMED}{_WHERE}")),
+    ("move", re.compile(rf"(?:move|shift) the {_NAMED}{_WHERE} to {_PLACE}")),
+    ("reword", re.compile(rf"change the sign{_WHERE} to {_WORD}")),
+    ("reword", re.compile(rf"let the sign{_WHERE} say {_WORD}")),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One instruction. ``where`` is where the thing is, if said; ``cell`` is where it goes."""
+    """One instruction. ``where`` is where the thing is, if said; ``cell`` is where it goes.
+
+    ``colour`` and ``shape`` name the thing; ``None`` leaves one of them out, except of a thing to be added.
+    """
 
     kind: EditKind
     colour: str | None = None
@@ -42,9 +51,14 @@ class Edit:
     word: str | None = None
 
 
-def write_edit(edit: Edit) -> str:
-    """The instruction in words; ``parse_edit`` reads it back."""
-    thing = f"{edit.colour} {edit.shape}"
+def write_edit(edit: Edit, style: Style = "short") -> str:
+    """The instruction in words, everyday ones if colloquial; ``parse_edit`` reads it back."""
+    if style == "colloquial":
+        text = write_edit(edit)
+        for said, everyday in _EVERYDAY.items():
+            text = re.sub(said, everyday, text)
+        return colloquial(text)
+    thing = " ".join(filter(None, (edit.colour, edit.shape or "thing")))
     where = "" if edit.where is None else f" at {PLACES[edit.where]}"
     place = "" if edit.cell is None else PLACES[edit.cell]
     match edit.kind:
@@ -60,10 +74,40 @@ def write_edit(edit: Edit) -> str:
             return f"change the sign{where} to {edit.word}"
 
 
+_EVERYDAY = {
+    r"^change the sign(.*) to (\w+)$": r"let the sign\1 say \2",
+    r"^change (.*) to (\w+)$": r"make \1 \2",
+    "^add": "put",
+    "^remove": "take away",
+    "^move": "shift",
+}
+
+
+def phrase(edit: Edit, scene: Scene, style: Style, rng: random.Random) -> str:
+    """The instruction for a scene in a style. Raises CaptionError when it does not fit the scene."""
+    if style == "full":
+        edit = precise(edit, scene)
+    elif style == "loose" and edit.kind in ("recolour", "remove", "move"):
+        shorter = [replace(edit, colour=None), replace(edit, shape=None)]
+        clear = [e for e in shorter if len(_named(e, scene)) == 1]
+        edit = rng.choice(clear) if clear else edit
+    return write_edit(edit, style)
+
+
+def precise(edit: Edit, scene: Scene) -> Edit:
+    """The same edit with everything said: colour, shape and place of what it is about."""
+    if edit.kind == "add":
+        return edit
+    if edit.kind == "reword":
+        return edit if scene.sign is None else replace(edit, where=scene.sign.cell)
+    thing = _the_thing(edit, scene)
+    return replace(edit, colour=thing.colour, shape=thing.shape, where=thing.cell)
+
+
 def parse_edit(text: str) -> Edit:
     """Read an instruction. Raises CaptionError when it is none of the five kinds."""
     said = plain(text.strip().rstrip("."))
-    for kind, pattern in _PATTERNS.items():
+    for kind, pattern in _PATTERNS:
         match = pattern.fullmatch(said)
         if match is None:
             continue
@@ -109,11 +153,22 @@ def apply_edit(edit: Edit, scene: Scene) -> tuple[Scene, frozenset[int]]:
 
 
 def _the_thing(edit: Edit, scene: Scene) -> Thing:
-    kind = (edit.colour, edit.shape)
-    found = [t for t in scene.things if t.kind == kind and edit.where in (None, t.cell)]
+    found = _named(edit, scene)
     if len(found) != 1:
-        raise CaptionError(f"the source shows {len(found)} things that are a {edit.colour} {edit.shape}")
+        what = " ".join(filter(None, (edit.colour, edit.shape or "thing")))
+        raise CaptionError(f"the source shows {len(found)} things that are a {what}")
     return found[0]
+
+
+def _named(edit: Edit, scene: Scene) -> list[Thing]:
+    """The things that the instruction could mean."""
+    return [
+        thing
+        for thing in scene.things
+        if edit.colour in (None, thing.colour)
+        and edit.shape in (None, thing.shape)
+        and edit.where in (None, thing.cell)
+    ]
 
 
 def _with(scene: Scene, things: list[Thing]) -> Scene:

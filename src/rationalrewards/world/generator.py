@@ -1,4 +1,4 @@
-"""The tiny generator as a Generator: ``--generator world``."""
+"""The tiny generator and the tiny editor as one Generator: ``--generator world``."""
 
 from __future__ import annotations
 
@@ -6,39 +6,50 @@ from collections.abc import Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rationalrewards.batching import Batcher
 from rationalrewards.generators.base import GenerationError, Request, checked
+from rationalrewards.images import ImageError, load
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from rationalrewards.world.drawing import Pixels
+
 STEPS, GUIDANCE = 8, 2.0
 
 
-def shipped_weights() -> Path:
-    """The checkpoint that comes with the package."""
-    return Path(str(files("rationalrewards.world"))) / "weights" / "generator.safetensors"
+def shipped_weights(task: Literal["t2i", "edit"] = "t2i") -> Path:
+    """The checkpoint that comes with the package: the generator's, or the editor's."""
+    name = "generator" if task == "t2i" else "editor"
+    return Path(str(files("rationalrewards.world"))) / "weights" / f"{name}.safetensors"
 
 
 class WorldGenerator:
     """Makes 48 x 48 images of the embedded world from captions; about 0.03 s an image on one CPU core.
 
-    ``weights`` is a checkpoint written by ``world train-generator``; the default ships with the package.
-    Needs torch (the ``world`` extra). The default sampler takes 8 Euler steps at guidance 2.
+    With a source image (scaled to 48 x 48 if it is larger) it edits, with another network and in a third of
+    the time. ``weights`` is a checkpoint of ``world train-generator``, ``editor`` one of ``world
+    train-editor``; the defaults ship with the package. Needs torch (the ``world`` extra). The default sampler
+    takes 8 Euler steps at guidance 2.
     """
 
-    honours = frozenset({"seed", "steps", "guidance"})
+    honours = frozenset({"seed", "steps", "guidance", "edit"})
 
-    def __init__(self, *, weights: Path | str | None = None, batch_size: int = 32) -> None:
-        self.name = "world" if weights is None else f"world:{weights}"
+    def __init__(
+        self,
+        *,
+        weights: Path | str | None = None,
+        editor: Path | str | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        self.name = ":".join(["world", *(str(path) for path in (weights, editor) if path is not None)])
         self._weights = shipped_weights() if weights is None else Path(weights)
+        self._editor_weights = shipped_weights("edit") if editor is None else Path(editor)
         self._batcher = Batcher(self._generate, _can_share, batch_size, "world")
 
     async def __call__(self, request: Request, /) -> Image:
-        if request.source is not None:
-            raise GenerationError("unsupported", "the world generator makes images from text; it cannot edit")
         if request.size not in (None, (48, 48)):
             raise GenerationError("unsupported", "the world generator makes 48x48 images only")
         return await self._batcher(request)
@@ -52,13 +63,35 @@ class WorldGenerator:
 
         return FlowModel.load(self._weights)
 
+    @cached_property
+    def _editor(self) -> Any:
+        from rationalrewards.world.flow import EDITING, FlowModel
+
+        return FlowModel.load(self._editor_weights, EDITING)
+
     def _generate(self, requests: Sequence[Request]) -> list[Image | Exception]:
+        if requests[0].source is None:
+            return list(self._sampled(self._model, requests))
+        import torch
+
+        sources = [_source(request) for request in requests]
+        good = [i for i, source in enumerate(sources) if not isinstance(source, Exception)]
+        outcomes: list[Any] = list(sources)
+        if good:
+            pixels = torch.stack([torch.tensor(sources[i]) for i in good])
+            edited = self._sampled(self._editor, [requests[i] for i in good], pixels)
+            for i, image in zip(good, edited, strict=True):
+                outcomes[i] = image
+        return outcomes
+
+    def _sampled(self, model: Any, requests: Sequence[Request], sources: Any = None) -> list[Image]:
         from PIL.Image import fromarray
 
         first = requests[0]
-        images = self._model.sample(
+        images = model.sample(
             [request.prompt for request in requests],
             [request.seed for request in requests],
+            sources,
             steps=STEPS if first.steps is None else first.steps,
             guidance=GUIDANCE if first.guidance is None else first.guidance,
         )
@@ -68,5 +101,19 @@ class WorldGenerator:
         ]
 
 
+def _source(request: Request) -> Pixels | GenerationError:
+    from rationalrewards.world.analyser import to_pixels
+
+    assert request.source is not None
+    try:
+        return to_pixels(load(request.source))
+    except ImageError as error:
+        return GenerationError("failed", f"the source image cannot be read: {error}")
+
+
 def _can_share(one: Request, other: Request) -> bool:
-    return (one.steps, one.guidance) == (other.steps, other.guidance)
+    return _kind(one) == _kind(other)
+
+
+def _kind(request: Request) -> tuple[object, ...]:
+    return request.steps, request.guidance, request.source is None

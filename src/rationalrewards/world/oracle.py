@@ -21,6 +21,7 @@ from rationalrewards.world.analyser import analyse
 from rationalrewards.world.captions import parse
 from rationalrewards.world.edits import parse_edit
 from rationalrewards.world.faults import Scores, invented_flaw, mangled, on_scale, sided
+from rationalrewards.world.looking import looked_at, wanted
 from rationalrewards.world.repair import repair_edit, repair_request
 from rationalrewards.world.scoring import Flaw, Truth, judge, score
 
@@ -94,10 +95,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the oracle thinks of one image; ``doubted`` are the claims it was told and found untrue.
+    """What the oracle thinks of one image, which it has ``seen`` like this.
 
-    ``expected`` are the scores without their noise.
+    ``expected`` are the scores without their noise; ``doubted`` the claims it was told and found untrue.
     """
+
+    seen: str
 
     scores: Scores
     expected: Scores
@@ -129,7 +132,7 @@ class Oracle:
         critique = Critique(
             scores=opinion.scores,
             justifications=opinion.justifications,
-            analysis=f"What counts here is: {request}",
+            analysis=f"{wanted(request, source)} Seen: {opinion.seen}",
             summary="No flaw found." if worst is None else f"Most of all: {worst.text}",
             refinement_comments=" ".join(flaw.text for flaw in opinion.flaws) or "Nothing needs to change.",
             refined_request=request if silent else self._repaired(request, image, source, rng),
@@ -166,7 +169,7 @@ class Oracle:
                 aspect: f"Image A: {a.justifications[aspect]} Image B: {b.justifications[aspect]}"
                 for aspect in a.scores
             },
-            analysis=f"What counts here is: {request}",
+            analysis=f"{wanted(request, source)} Image A: {a.seen} Image B: {b.seen}",
             summary=f"Better overall: {_better(mean_score(a.scores), mean_score(b.scores))}.",
         )
         winners = {aspect: w for aspect, w in comparison.winners.items() if a.scores[aspect] is not None}
@@ -221,7 +224,8 @@ class Oracle:
             faults.append("vague")
         said |= {a: "The request asks for no text." for a, value in scores.items() if value is None}
         doubted = tuple(claim.text for claim in wrong if claim not in trusted)
-        return Opinion(scores, expected, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
+        seen = looked_at(image, flaws)
+        return Opinion(seen, scores, expected, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
 
     def _repaired(self, request: str, image: Image, source: Image | None, rng: random.Random) -> str:
         if source is not None:

@@ -11,7 +11,7 @@ import random
 from dataclasses import replace
 
 from rationalrewards.world.captions import plain, wish_of, write
-from rationalrewards.world.edits import Edit, apply_edit, write_edit
+from rationalrewards.world.edits import Edit, precise, write_edit
 from rationalrewards.world.scenes import Scene, Wish, sample_scene
 
 _CANDIDATES = 60
@@ -35,9 +35,5 @@ def _kept(scene: Scene, seen: Scene) -> int:
 
 
 def repair_edit(edit: Edit, source: Scene) -> str:
-    """The instruction in plain words, with the place of the thing it is about."""
-    if edit.kind == "add":
-        return write_edit(edit)
-    _, allowed = apply_edit(edit, source)
-    where = next(cell for cell in sorted(allowed) if source.at(cell) is not None)
-    return write_edit(replace(edit, where=where))
+    """The instruction in plain words, with colour, shape and place of the thing it is about."""
+    return write_edit(precise(edit, source))

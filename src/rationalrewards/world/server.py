@@ -31,11 +31,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from rationalrewards.parrot.prompts import ask_of
+from rationalrewards.refine.questions import question_of
 from rationalrewards.rubric.prompts import kind_of, preference_in, request_of
 from rationalrewards.types import InputError
 from rationalrewards.world.captions import CaptionError
 from rationalrewards.world.oracle import Dials, Oracle, Reply
 from rationalrewards.world.teacher import answer_verdict, claims_about
+from rationalrewards.world.wording import answer_wording
 
 MODEL = "oracle"
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -109,6 +111,9 @@ def _reply(oracle: Oracle, system: str, text: str, images: list[Image.Image], dr
     verdict = ask_of(system)
     if verdict is not None:
         return answer_verdict(oracle, *verdict, text, images, draw)
+    question = question_of(system)
+    if question is not None:
+        return answer_wording(oracle, *question, text, draw)
     try:
         kind, task = kind_of(system)
     except ValueError:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rationalrewards.world.captions import STYLES, Style, describe, write
 from rationalrewards.world.drawing import CELL, Pixels, render
-from rationalrewards.world.edits import apply_edit, sample_edit, write_edit
+from rationalrewards.world.edits import apply_edit, phrase, sample_edit
 from rationalrewards.world.scenes import GRID, RARE, Scene, sample_scene, sample_wish
 from rationalrewards.world.scoring import Truth, judge
 
@@ -64,10 +64,11 @@ def sample_task(
     style: Style | None = None,
     objects: tuple[int, ...] = (1, 2, 3),
 ) -> Task:
-    """A random task, reproducible from the seed. ``style`` applies to text-to-image.
+    """A random task, reproducible from the seed.
 
-    Left open, a request is full, short, loose or colloquial with equal probability: shares of
-    requests that a better prompt helps little (full), some (short, loose) and most (colloquial).
+    With ``style`` left open, an edit is ``short``, and a request for an image full, short, loose or
+    colloquial with equal probability: shares of requests that a better prompt helps little (full), some
+    (short, loose) and most (colloquial).
     """
     rng = random.Random(rng) if isinstance(rng, int) else rng
     identity = f"{kind}-{rng.getrandbits(48):012x}"
@@ -76,10 +77,11 @@ def sample_task(
     if kind == "edit":
         edit = sample_edit(scene, rng)
         target, allowed = apply_edit(edit, scene)
+        chosen = style or "short"
         return Task(
             id=identity,
-            prompt=write_edit(edit),
-            style="short",
+            prompt=phrase(edit, scene, chosen, rng),
+            style=chosen,
             scene=target,
             source_scene=scene,
             allowed=allowed,
