@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +87,14 @@ class Measure:
     low: float = 0.0
     high: float = 1.0
     quoted: Literal["macro", "micro"] | None = None
+
+
+def rows_of(files: Sequence[Path], read: Callable[[Path], Rows]) -> Rows:
+    """The rows of each file in turn; where there are several, a Skipped says which one it is of."""
+    for file in files:
+        for row in read(file):
+            several = isinstance(row, Skipped) and len(files) > 1
+            yield replace(row, reason=f"{file.name}: {row.reason}") if several else row
 
 
 def _no_questions(task: Task) -> tuple[Question, ...]:
@@ -181,9 +189,13 @@ def source_of(images: Path | None, name: str) -> Path | None:
 
 
 def each_row(rows: Iterator[tuple[int, Any]], make: Callable[[int, Any], Task]) -> Rows:
-    """``make(number, row)`` of numbered rows; a row that makes it raise InputError becomes a Skipped."""
+    """``make(number, row)`` of numbered rows; a row that is an InputError, or makes it raise one, becomes a
+    Skipped.
+    """
     for number, row in rows:
         try:
+            if isinstance(row, InputError):
+                raise row
             yield make(number, row)
         except InputError as error:
             yield Skipped(number, str(error))

@@ -7,7 +7,6 @@ two kinds of numbers must not be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from rationalrewards.benchmarks.base import (
@@ -19,9 +18,10 @@ from rationalrewards.benchmarks.base import (
     Rows,
     Task,
     Values,
+    rows_of,
 )
 from rationalrewards.benchmarks.questions import about
-from rationalrewards.rows import Skipped, read_rows
+from rationalrewards.rows import read_rows
 from rationalrewards.types import InputError
 
 FILES = ("color", "shape", "texture", "spatial", "3d_spatial", "numeracy", "non_spatial", "complex")
@@ -43,14 +43,13 @@ def _read(data: Path, images: Path | None) -> Rows:
         files = [file for name in FILES if (file := data / f"{name}_val.txt").is_file()]
         if not files:
             raise InputError(f"{data} has none of {', '.join(f'{n}_val.txt' for n in FILES)}")
-    for file in files:
-        if file.stem.removesuffix("_val") not in FILES:
-            raise InputError(f"{file} is none of {', '.join(f'{n}_val.txt' for n in FILES)}")
-        yield from _read_one(file)
+    return rows_of(files, _read_one)
 
 
-def _read_one(file: Path) -> Iterator[Task | Skipped]:
+def _read_one(file: Path) -> Rows:
     name = file.stem.removesuffix("_val")
+    if name not in FILES:
+        raise InputError(f"{file} is none of {', '.join(f'{n}_val.txt' for n in FILES)}")
     taken: dict[str, int] = {}
 
     def make(text: str, line: int) -> Task:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from rationalrewards.benchmarks.questions import about
 from rationalrewards.types import InputError
 
 _COLUMNS = ("item_id", "text", "proposition_id", "dependency", "tuple", "question_natural_language")
+_Row = Mapping[str, str] | InputError
 Part = tuple[int, tuple[int, ...], str, str]
 """Number of a question, numbers of those it depends on, its category, and its words."""
 
@@ -51,32 +51,50 @@ def _prompt(number: int, entry: Any) -> Task:
     return _task(name, text_of({"prompt": entry[1]}, "prompt"), ())
 
 
-def _items(path: Path) -> Iterator[tuple[int, Sequence[Mapping[str, str]]]]:
-    """The rows of each item, under the number of the first."""
-    for _, rows in groupby(csv_rows(path, _COLUMNS), key=lambda row: row[1]["item_id"]):
-        numbered = list(rows)
-        yield numbered[0][0], [row for _, row in numbered]
+def _items(path: Path) -> Iterator[tuple[int, tuple[str, Sequence[tuple[int, _Row]]]]]:
+    """Each item's id and numbered rows, under the number of the first.
+
+    Nobody knows whose a row that cannot be read was, so it counts for both items that it stands between.
+    """
+    items: dict[str, list[tuple[int, _Row]]] = {}
+    before, lost = "", list[tuple[int, _Row]]()
+    for number, row in csv_rows(path, _COLUMNS):
+        if isinstance(row, InputError):
+            lost.append((number, row))
+            continue
+        for name in dict.fromkeys((before, row["item_id"])) if lost else (row["item_id"],):
+            items.setdefault(name, []).extend(lost)
+        lost, before = [], row["item_id"]
+        items[before].append((number, row))
+    if lost:
+        items.setdefault(before, []).extend(lost)
+    return ((rows[0][0], (name, rows)) for name, rows in items.items())
 
 
-def _with_questions(number: int, rows: Sequence[Mapping[str, str]]) -> Task:
+def _with_questions(_: int, item: tuple[str, Sequence[tuple[int, _Row]]]) -> Task:
+    name, rows = item
     parts: list[Part] = []
-    for offset, row in enumerate(rows):
+    prompt = ""
+    for number, row in rows:
         try:
+            if isinstance(row, InputError):
+                raise row
             parents = tuple(int(part) for part in row["dependency"].split(",") if int(part) != 0)
             n = int(row["proposition_id"])
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise InputError(
-                f"row {number + offset} ({row['item_id']}) is broken, so the item cannot be scored: {error}"
+                f"row {number} ({name or 'of no item'}) is broken, so the item cannot be scored: {error}"
             ) from error
+        prompt = prompt or text_of(row, "text")
         category = re.split(r"[(-]", text_of(row, "tuple"), maxsplit=1)[0].strip()
         parts.append((n, parents, category, text_of(row, "question_natural_language")))
     known = {n for n, *_ in parts}
     for n, parents, *_ in parts:
         if missing := set(parents) - known:
-            raise InputError(
-                f"{rows[0]['item_id']}: question {n} depends on {min(missing)}, which is not there"
-            )
-    return _task(text_of(rows[0], "item_id"), text_of(rows[0], "text"), tuple(parts))
+            raise InputError(f"{name}: question {n} depends on {min(missing)}, which is not there")
+    if len(known) < len(parts):
+        raise InputError(f"{name}: two questions have the same number, so the item cannot be scored")
+    return _task(name, prompt, tuple(parts))
 
 
 def _task(name: str, prompt: str, parts: tuple[Part, ...]) -> Task:

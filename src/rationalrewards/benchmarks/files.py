@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,42 @@ def json_entries(path: Path) -> Iterator[tuple[int, Any]]:
     raise InputError(f"{path} holds neither a JSON object nor a list; is it the benchmark's file?")
 
 
-def csv_rows(path: Path, required: Collection[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows of a CSV file by column name, numbered. Raises InputError when a column is missing."""
+def csv_rows(path: Path, required: Collection[str]) -> Iterator[tuple[int, Mapping[str, str] | InputError]]:
+    """Rows of a CSV file by column name, numbered; empty lines do not count.
+
+    Where quotation marks do not add up, in place of a row there is what is wrong with it, and reading goes on
+    in the line after. Raises InputError when a column is missing, and for a file that is not UTF-8.
+    """
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
+        # Strict, or a quotation mark that is never closed takes all rows behind it away without a word.
+        reader = csv.reader(file, strict=True)
         try:
-            reader = csv.DictReader(file)
-            missing = [name for name in required if name not in (reader.fieldnames or ())]
+            names = next(reader, [])
+            missing = [name for name in required if name not in names]
             if missing:
-                has = ", ".join(reader.fieldnames or ()) or "nothing"
+                has = ", ".join(names) or "nothing"
                 raise InputError(f"{path} has no column {missing[0]!r}; it has {has}")
-            yield from enumerate(reader, start=1)
+            yield from enumerate(_csv_rows(reader, names), start=1)
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _csv_rows(reader: Any, names: Sequence[str]) -> Iterator[Mapping[str, str] | InputError]:
+    while True:
+        first = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines = f"line {first}" if reader.line_num <= first else f"lines {first} to {reader.line_num}"
+            yield InputError(f"the quotation marks in {lines} do not add up ({error})")
+            continue
+        if len(values) == len(names):
+            yield dict(zip(names, values, strict=True))
+        elif values:
+            yield InputError(f"line {first} has {len(values)} fields where there are {len(names)} columns")
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from rationalrewards.benchmarks.base import (
     Task,
     Values,
     each_row,
+    rows_of,
     task_id,
     text_of,
 )
@@ -63,17 +64,16 @@ def _read(data: Path, images: Path | None) -> Rows:
             raise InputError(
                 f"{data} has no test_prompts_{{{','.join(FILES)}}}.csv; give the folder of those"
             )
-    for file in files:
-        name = file.stem.removeprefix("test_prompts_")
-        if name not in FILES:
-            raise InputError(
-                f"{file} does not say which file it is; call it test_prompts_NAME.csv, NAME being one of "
-                f"{', '.join(FILES)}"
-            )
-        yield from _read_one(file, name)
+    return rows_of(files, _read_one)
 
 
-def _read_one(file: Path, name: str) -> Rows:
+def _read_one(file: Path) -> Rows:
+    name = file.stem.removeprefix("test_prompts_")
+    if name not in FILES:
+        raise InputError(
+            f"{file} does not say which file it is; call it test_prompts_NAME.csv, NAME being one of "
+            f"{', '.join(FILES)}"
+        )
     language = name[:2]
     prompts, points = f"prompt_{language}", f"sub_dims_{language}"
 
