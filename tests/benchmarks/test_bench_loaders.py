@@ -107,6 +107,37 @@ def test_broken_and_doubled_rows_are_named_and_the_others_used(tmp_path: Path) -
         assert said in reason
 
 
+@pytest.mark.parametrize(
+    ("line", "said", "lost"),
+    [
+        ('3,"a wall that never ends', "in lines 5 to 6 do not add up", ["3", "4"]),
+        ('3,"a wall" that ends early,"{}"', "in line 5 do not add up", ["3"]),
+        ("3,a wall", "line 5 has 2 fields where there are 3 columns", ["3"]),
+    ],
+)
+def test_quotation_marks_that_do_not_add_up_cost_the_rows_they_are_in_and_no_other(
+    line: str, said: str, lost: list[str], tmp_path: Path
+) -> None:
+    path = make.unigenbench(tmp_path, 8)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], line, *lines[5:]]))
+    tasks, skipped = split("unigenbench", path)
+    assert [task.key for task in tasks] == [str(n) for n in range(8) if str(n) not in lost]
+    assert [row.broken for row in skipped] == [True] and said in skipped[0].reason
+    path.write_text("\n".join([*lines, line]))  # nothing after it that could end it
+    tasks, skipped = split("unigenbench", path)
+    assert len(tasks) == 8 and len(skipped) == 1
+
+
+def test_of_several_files_a_row_says_which_it_is_of(tmp_path: Path) -> None:
+    for name in ("color", "shape"):
+        (tmp_path / f"{name}_val.txt").write_text("an owl\na/b\n")
+    _, skipped = split("compbench", tmp_path)
+    assert [row.reason.partition(":")[0] for row in skipped] == ["color_val.txt", "shape_val.txt"]
+    _, skipped = split("compbench", tmp_path / "color_val.txt")
+    assert [row.line for row in skipped] == [2] and skipped[0].reason.startswith("'a/b'")
+
+
 def test_edits_name_what_is_wrong_with_a_row(tmp_path: Path) -> None:
     rows = {
         "1": {"id": "a.png", "prompt": "paint it", "edit_type": "adjust"},
@@ -145,6 +176,16 @@ def test_dpg_needs_all_questions_of_an_item(tmp_path: Path) -> None:
     tasks, skipped = split("dpg", path)
     assert [task.key for task in tasks] == ["owl0"]
     assert "row 5 (owl1) is broken" in skipped[0].reason and "depends on 7" in skipped[1].reason
+    lines = make.dpg(tmp_path, 3).read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], 'owl0,"a blue', *lines[4:]]))  # takes the next line with it
+    tasks, skipped = split("dpg", path)
+    assert [task.key for task in tasks] == ["owl2"], "whose row it was is not known"
+    assert [("owl" + str(n) in row.reason, row.broken) for n, row in enumerate(skipped)] == [(True, True)] * 2
+    path.write_text("\n".join([*lines[:2], *lines[4:], *lines[2:4]]))  # rows of an item apart
+    assert [len(task.facts["parts"]) for task in split("dpg", path)[0]] == [3, 3, 3]
+    path.write_text("\n".join([*lines[:4], lines[2], *lines[4:]]))
+    tasks, skipped = split("dpg", path)
+    assert len(tasks) == 2 and "the same number" in skipped[0].reason
     (tmp_path / "p.json").write_text(json.dumps({"owl0.txt": "a blue owl"}))
     tasks, _ = split("dpg", tmp_path / "p.json")
     assert tasks[0].key == "owl0"
