@@ -134,12 +134,17 @@ def cut_out(
 
 
 def tile(images: Sequence[ImageLike], per_row: int) -> bytes:
-    """Images of one size as one PNG, without gaps, row by row. Raises ImageError when their sizes differ."""
+    """Square images of one size as one PNG, without gaps, row by row; what cuts them apart cuts squares.
+
+    Raises ImageError when they are of several sizes or not square.
+    """
     loaded = [load(image) for image in images]
     width, height = loaded[0].size
     if any(image.size != (width, height) for image in loaded):
         sizes = sorted({f"{image.width} x {image.height}" for image in loaded})
         raise ImageError(f"images of sizes {', '.join(sizes)} make no grid; generate them in one size")
+    if width != height:
+        raise ImageError(f"images of {width} x {height} pixels make no grid of squares; generate square ones")
     whole = Image.new("RGB", (width * per_row, height * math.ceil(len(loaded) / per_row)), "white")
     for n, image in enumerate(loaded):
         whole.paste(image, (n % per_row * width, n // per_row * height))

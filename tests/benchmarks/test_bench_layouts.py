@@ -15,6 +15,7 @@ from fakes.image_server import ImageServer
 from rationalrewards.benchmarks import BENCHMARKS, Layout
 from rationalrewards.benchmarks.check import check
 from rationalrewards.benchmarks.export import export
+from rationalrewards.benchmarks.files import fingerprint
 from rationalrewards.benchmarks.generate import items_of
 from rationalrewards.cli import main
 from rationalrewards.refine.batch import refine_many
@@ -32,7 +33,8 @@ async def refined(name: str, tmp_path: Path, n: int = 4) -> tuple[Path, list[str
     """A run with a policy in which some images are refined and some first ones kept."""
     data, images = make.made(name, tmp_path, n)
     config = {"benchmark": name, "data": str(data), "images": images and str(images)}
-    run = Run(tmp_path / "run", "bench run", config, samples=samples_of(name))
+    about = {"samples": samples_of(name), "data_hash": fingerprint(data)}
+    run = Run(tmp_path / "run", "bench run", config, **about)
     rows = BENCHMARKS[name].open(data, images)
     items = items_of(BENCHMARKS[name], rows, samples_of(name))
     await refine_many(items, Painter(), by_colour, "keep-best", run, progress=False)
@@ -72,7 +74,8 @@ def test_four_samples_are_one_grid_in_the_order_of_reading(tmp_path: Path) -> No
     lines = []
     for n in range(4):
         make.picture(folder / f"owl0_{n}.png", 40 * n, (8, 8))
-        lines.append(json.dumps({"key": str(n), "id": f"owl0_{n}", "best": 0, "rounds": [{"error": None}]}))
+        told = {"id": f"owl0_{n}", "prompt": "a blue owl on  wall 0", "best": 0, "rounds": [{"error": None}]}
+        lines.append(json.dumps({"key": str(n), **told}))
     (tmp_path / "run" / "trace.jsonl").write_text("\n".join(lines) + "\n")
     out = Run(tmp_path / "out", "bench export", {})
     layout = Layout(system="ours", samples=4)
@@ -85,6 +88,12 @@ def test_four_samples_are_one_grid_in_the_order_of_reading(tmp_path: Path) -> No
     summary = export(BENCHMARKS["dpg"], BENCHMARKS["dpg"].open(data), tmp_path / "run", layout, out)
     assert summary["missing_count"] == 4 and "make no grid" in summary["missing"][0]["reason"]
     assert not (tmp_path / "out" / "ours" / "owl0.png").exists(), "an old grid must not pass for the new one"
+    for n in range(4):
+        make.picture(folder / f"owl0_{n}.png", n, (12, 8))
+    summary = export(BENCHMARKS["dpg"], BENCHMARKS["dpg"].open(data), tmp_path / "run", layout, out)
+    assert summary["missing_count"] == 4 and "square" in summary["missing"][0]["reason"]
+    command = ["bench", "run", "--benchmark", "dpg", "--data", str(data), "--out", str(tmp_path / "new")]
+    assert main([*command, "--width", "12", "--height", "8"]) == 2 and not (tmp_path / "new").exists()
 
 
 @pytest.fixture
@@ -155,6 +164,52 @@ async def test_folders_of_another_configuration_are_refused_and_stay_as_they_are
     assert main(["bench", "export", "--run", str(tmp_path), "--out", str(tmp_path / "x")]) == 2
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert main(["bench", "export", *flags]) == 0, "the same run may be exported again"
+
+
+async def test_a_source_image_that_cannot_be_read_is_missing_and_stops_nothing(tmp_path: Path) -> None:
+    _, flags = await refined("gedit", tmp_path)  # painted without a look at the source
+    source = tmp_path / "data-gedit" / "sources" / "in" / "1.png"
+    assert main(["bench", "export", *flags]) == 0
+    source.write_bytes(source.read_bytes()[:40])
+    assert main(["bench", "export", *flags]) == 1
+    summary = json.loads((tmp_path / "export" / "summary.json").read_text())
+    gone = "fullset/subject-add/en/01abc_SRCIMG.png"
+    assert [one["file"] for one in summary["missing"]] == [gone] and summary["files"] == 4
+    assert not (tmp_path / "export" / gone).exists() and not summary["complete"]
+    assert main(["bench", "check", "--folder", str(tmp_path / "export")]) == 1
+
+
+async def test_a_broken_row_makes_an_export_incomplete_and_the_checker_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _ = make.made("imgedit", tmp_path, 4)
+    _, flags = await refined("imgedit", tmp_path)
+    data.write_text(data.read_text().replace('"edit_type": "remove"', '"edit_type": "dance"'))
+    given = ["--data", str(data), "--n", "4"]
+    assert main(["bench", "export", *flags, *given]) == 1
+    summary = json.loads((tmp_path / "export" / "summary.json").read_text())
+    assert (summary["complete"], summary["broken"], summary["missing_count"]) == (False, 1, 0)
+    assert summary["skipped"][0]["line"] == 3 and "dance" in summary["skipped"][0]["reason"]
+    capsys.readouterr()
+    assert main(["bench", "check", "--folder", str(tmp_path / "export")]) == 1
+    assert "broken: 1 rows" in capsys.readouterr().out
+
+
+async def test_images_of_another_version_of_the_file_are_never_mixed_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, flags = await refined("imgedit", tmp_path)
+    assert main(["bench", "export", *flags]) == 0
+    data = tmp_path / "data-imgedit" / "basic_edit.json"
+    data.write_text(data.read_text().replace("paint owl 1 blue", "paint owl 1 green"))
+    for step in (["export", *flags], ["check", "--folder", str(tmp_path / "export")]):
+        assert main(["bench", *step]) == 2
+        assert "not what it was in the step before" in capsys.readouterr().err
+    other = ["--run", str(run), "--data", str(data), "--out", str(tmp_path / "other")]
+    assert main(["bench", "export", *other]) == 1  # a file that is named is taken, its other request is not
+    summary = json.loads((tmp_path / "other" / "summary.json").read_text())
+    assert [one["file"] for one in summary["missing"]] == ["701.png"] and summary["files"] == 3
+    assert "'paint owl 1 blue'" in summary["missing"][0]["reason"]
 
 
 FAULTS = {

@@ -77,7 +77,8 @@ def check(
     ``missing``: a file that the evaluation needs; ``unreadable``: an image that does not open; ``wrong``: a
     file that is something else than its name says, a grid that cannot be cut evenly, or metadata of another
     row; ``unexpected``: a file that belongs to no task, such as another system's or another number of
-    samples'. ``expected`` counts the files that should be there, ``broken`` the rows that gave no task.
+    samples'. ``expected`` counts the files that should be there, ``broken`` the rows that gave no task, whose
+    files nobody can know, so that nothing is in order then.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; give the one that was exported")
@@ -106,7 +107,7 @@ def check(
         if file.is_file() and path not in wanted and path not in _OURS:
             add("unexpected", path)
     return {
-        "ok": not counts.total() and bool(wanted),
+        "ok": not counts.total() and bool(wanted) and not broken,
         "expected": len(wanted),
         "counts": {kind: counts[kind] for kind in named},
         **named,

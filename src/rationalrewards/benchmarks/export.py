@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rationalrewards.benchmarks.base import Benchmark, Layout, Task
-from rationalrewards.benchmarks.generate import item_id, outcomes
+from rationalrewards.benchmarks.generate import Outcome, item_id, outcomes
 from rationalrewards.images import ImageError, tile, to_jpeg, to_png
 from rationalrewards.rows import Skipped
 from rationalrewards.runs import Run
@@ -34,9 +34,11 @@ def export(
 
     ``files`` images were written for ``tasks`` tasks; ``missing`` names every sample that has none, with its
     file, its item and why; ``skipped`` names rows of the benchmark's file that gave no task (``broken``
-    counts them). Running it again overwrites the same files with the same bytes.
+    counts them). ``complete``: nothing is missing, and no row was broken. An image that was made for another
+    request than the row's, because the file is another than the run's, is missing. Running it again
+    overwrites the same files with the same bytes.
     """
-    reasons = outcomes(run)
+    told = outcomes(run)
     missing: list[dict[str, str]] = []
     skipped: list[dict[str, Any]] = []
     tasks = files = broken = 0
@@ -48,14 +50,19 @@ def export(
             continue
         tasks += 1
         for path, samples in _places(benchmark, row, layout).items():
-            absent = _write(benchmark, row, samples, run / "images", out.path / path, reasons)
+            absent = _write(benchmark, row, samples, run / "images", out.path / path, told)
             files += not absent
             missing += [
                 {"file": path, "item": item_id(row, sample), "reason": why} for sample, why in absent.items()
             ]
         for path, content in benchmark.others(row, layout).items():
-            _put(out.path / path, content if isinstance(content, bytes) else to_png(content))
+            try:
+                _put(out.path / path, content if isinstance(content, bytes) else to_png(content))
+            except ImageError as error:
+                (out.path / path).unlink(missing_ok=True)
+                missing.append({"file": path, "item": row.id, "reason": str(error)})
     summary = {
+        "complete": bool(tasks) and not missing and not broken,
         "tasks": tasks,
         "files": files,
         "missing_count": len(missing),
@@ -81,13 +88,18 @@ def _write(
     samples: list[int],
     images: Path,
     target: Path,
-    reasons: Mapping[str, str],
+    told: Mapping[str, Outcome],
 ) -> dict[int, str]:
     """Write one file; or say for each of its samples that is missing why it is."""
     absent: dict[int, str] = {}
     sources = [images / f"{item_id(task, sample)}.png" for sample in samples]
     for sample, source in zip(samples, sources, strict=True):
-        reason = reasons.get(item_id(task, sample), "the run has not come to it")
+        outcome = told.get(item_id(task, sample))
+        reason = "the run has not come to it" if outcome is None else outcome.reason
+        if outcome is not None and outcome.prompt.split() != task.prompt.split():
+            reason = (
+                f"it was made for another request, {outcome.prompt[:80]!r}; use the file that the run used"
+            )
         if reason or not source.is_file():
             absent[sample] = reason or f"{source.name} is gone from the run"
     if not absent:

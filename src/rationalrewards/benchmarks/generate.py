@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +104,21 @@ async def generate_many(
                         skipped.append({"line": item.line, "reason": item.reason})
                     continue
                 await workers.start(one(item))
-        records = [ledger[key] for key in keys.values()]
-    errors = Counter(r["rounds"][0]["error"]["kind"] for r in records if r["best"] is None)
+        errors: Counter[str] = Counter()
+        seconds = 0.0
+        for record in (ledger[key] for key in keys.values()):
+            seconds += record["cost"]["seconds"]
+            errors.update([record["rounds"][0]["error"]["kind"]] if record["best"] is None else [])
+    made = len(keys) - errors.total()
     summary = {
         "rows": {**{name: counts[name] for name in ("resumed", "broken", "empty")}, "skipped": skipped},
-        "items": len(records),
-        "with_image": len(records) - errors.total(),
+        "items": len(keys),
+        "with_image": made,
         "generation_errors": dict(errors),
         "cost": {
-            "images": len(records) - errors.total(),
-            "evaluations": None if steps is None else steps * (len(records) - errors.total()),
-            "seconds": round(sum(r["cost"]["seconds"] for r in records), 3),
+            "images": made,
+            "evaluations": None if steps is None else steps * made,
+            "seconds": round(seconds, 3),
         },
     }
     run.finish(summary)
@@ -163,14 +167,23 @@ def _write(path: Path, told: Refinement) -> None:
     path.write_bytes(to_png(told.image))
 
 
-def outcomes(run: Path) -> dict[str, str]:
-    """Item id to the reason why it has no image, or to nothing. Raises InputError for no run of images."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item: the request it was made for, and why it has no image (empty: it has one)."""
+
+    prompt: str
+    reason: str
+
+
+def outcomes(run: Path) -> dict[str, Outcome]:
+    """Item id to what became of it. Raises InputError for no run of images."""
     if not (run / "trace.jsonl").is_file():
         raise InputError(f"{run} has no trace.jsonl; give the directory that bench run wrote")
-    found: dict[str, str] = {}
+    found: dict[str, Outcome] = {}
     with Ledger(run / "trace.jsonl") as ledger:
         for record in ledger:
             reasons = [r["error"] for r in record["rounds"] if r["error"]]
             failed = record["best"] is None
-            found[record["id"]] = f"{reasons[0]['kind']}: {reasons[0]['message']}" if failed else ""
+            reason = f"{reasons[0]['kind']}: {reasons[0]['message']}" if failed else ""
+            found[record["id"]] = Outcome(record["prompt"], reason)
     return found

@@ -192,7 +192,7 @@ def _run(argv: Sequence[str]) -> int:
         listed = ", ".join(f"{n} {kind}" for kind, n in errors.items())
         again = "; the same command tries those of transport again" if "transport" in errors else ""
         print(f"failed attempts: {listed}{again}", file=sys.stderr)
-        lost = [f"{item}: {reason}" for item, reason in outcomes(config.out).items() if reason]
+        lost = [f"{item}: {one.reason}" for item, one in outcomes(config.out).items() if one.reason]
         print("\n".join(lost[:5]), file=sys.stderr)
     if rows["broken"]:
         first = rows["skipped"][0]
@@ -212,6 +212,11 @@ async def _make_images(config: RunConfig) -> dict[str, Any]:
     if benchmark.grid > 1 and samples not in (1, benchmark.grid**2):
         raise InputError(
             f"{benchmark.title} puts {benchmark.grid**2} images into one file; --samples must be 1 or that"
+        )
+    if benchmark.grid > 1 and samples > 1 and config.width != config.height:
+        raise InputError(
+            f"{benchmark.title} cuts squares out of its files; --width {config.width} and --height "
+            f"{config.height} must be equal, or --samples 1"
         )
     rows = benchmark.open(config.data, config.images)
     assert config.data is not None

@@ -127,6 +127,7 @@ C = TypeVar("C", bound=_FolderConfig)
 
 def export(argv: Sequence[str]) -> int:
     from rationalrewards.benchmarks.export import export as write
+    from rationalrewards.benchmarks.files import fingerprint
     from rationalrewards.runs import Run
 
     config = resolve(ExportConfig, argv, "rationalrewards bench export")
@@ -135,8 +136,10 @@ def export(argv: Sequence[str]) -> int:
     card = _card(config.run)
     config = _inherit(config, card)
     benchmark, rows, layout = _opened(config)
+    assert config.data is not None
     made_by = {name: value for name, value in card.items() if name != "versions"}
-    out = Run(config.out, "bench export", config.settings(), made_by=made_by)
+    data_hash = fingerprint(config.data)
+    out = Run(config.out, "bench export", config.settings(), made_by=made_by, data_hash=data_hash)
     summary = write(benchmark, rows, config.run, layout, out, progress=not config.as_json)
     if config.as_json:
         print_json(summary)
@@ -149,7 +152,7 @@ def export(argv: Sequence[str]) -> int:
         print(f"{summary['missing_count']} images are missing; all of them: {where}", file=sys.stderr)
     if summary["broken"]:
         print(f"{summary['broken']} rows of the benchmark's file gave no task", file=sys.stderr)
-    return 1 if summary["missing_count"] or not summary["tasks"] else 0
+    return 0 if summary["complete"] else 1
 
 
 def check(argv: Sequence[str]) -> int:
@@ -167,6 +170,8 @@ def check(argv: Sequence[str]) -> int:
         print(f"{config.folder} is in order: {found['expected']} files")
     else:
         print(f"{found['expected']} files expected; {found['counts']}")
+        if found["broken"]:
+            print(f"  broken: {found['broken']} rows of the benchmark's file gave no task (see bench list)")
         for kind in found["counts"]:
             for what in found[kind][:10]:
                 print(f"  {kind}: {what}")
@@ -264,6 +269,7 @@ def _from_answers(config: ScoreConfig, judged: Path) -> dict[str, Any]:
     if not (judged / "answers.jsonl").is_file():
         raise InputError(f"{judged} has no answers.jsonl; give the directory that bench judge wrote")
     config = _inherit(config, card)
+    _check_unchanged(config, card)  # also a file that is named: answers belong to the questions of theirs
     benchmark, rows, layout = _opened(config, texts=bool(card.get("texts")))
     with Ledger(judged / "answers.jsonl") as ledger:
         said = records_of(ledger)
@@ -300,7 +306,9 @@ def _card(folder: Path) -> Mapping[str, Any]:
 
 
 def _inherit(config: C, card: Mapping[str, Any]) -> C:
-    """Take over what is not given. Raises InputError when the benchmark given is another one."""
+    """Take over what is not given. Raises InputError when the benchmark given is another one, and when the
+    benchmark's file is taken over and has changed since.
+    """
     before = {**card.get("config", {}), **{k: v for k, v in card.items() if k == "samples"}}
     wanted = config.benchmark
     if wanted and before.get("benchmark", wanted) != wanted:
@@ -312,7 +320,22 @@ def _inherit(config: C, card: Mapping[str, Any]) -> C:
         for name in _INHERITED
         if not getattr(config, name) and before.get(name) is not None
     }
-    return type(config).model_validate({**config.model_dump(), **missing})
+    inherited = type(config).model_validate({**config.model_dump(), **missing})
+    if "data" in missing:
+        _check_unchanged(inherited, card)
+    return inherited
+
+
+def _check_unchanged(config: _FolderConfig, card: Mapping[str, Any]) -> None:
+    """Raises InputError when the benchmark's file is not the one that the step before used."""
+    from rationalrewards.benchmarks.files import fingerprint
+
+    data = config.data
+    if data is not None and data.exists() and card.get("data_hash") not in (None, fingerprint(data)):
+        raise InputError(
+            f"{data} is not what it was in the step before, so tasks would be mixed up; put that file back, "
+            "or start again from bench run"
+        )
 
 
 def _opened(
