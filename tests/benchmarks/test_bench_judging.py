@@ -97,6 +97,93 @@ async def test_each_image_is_judged_once_and_failures_are_counted_by_kind(
     assert "= macro" in capsys.readouterr().out
 
 
+async def test_an_answer_counts_only_for_the_image_that_it_is_about(tmp_path: Path) -> None:
+    folder, flags = folder_of("imgedit", tmp_path, 1)
+    first = (folder / "700.png").read_bytes()
+    down = False
+
+    def reply(request: dict[str, Any]) -> str:
+        if "owl" not in text_of(request):
+            return "ready"
+        red = pictures(request)[-1].convert("RGB").getpixel((1, 1))
+        assert isinstance(red, tuple)
+        return f"Scores: {5 if red[0] == 0 else 2}, 1, 1"
+
+    async with FakeServer(
+        reply=reply, faults=lambda r: "429" if down and "owl" in text_of(r) else None
+    ) as server:
+
+        async def judged() -> tuple[int, float | None]:
+            _, summary = await ask(server, tmp_path, flags)
+            figures = summary["measures"]["score"]
+            return summary["images"]["judged"], figures["micro"] and figures["micro"]["mean"]
+
+        assert await judged() == (1, pytest.approx(7 / 3))
+        make.picture(folder / "700.png", 9, (32, 32))
+        assert await judged() == (1, pytest.approx(4 / 3))
+        (folder / "700.png").write_bytes(first)
+        assert await judged() == (1, pytest.approx(7 / 3)), "the first image is back, and so is what it got"
+        lines = (tmp_path / "judged" / "answers.jsonl").read_text().splitlines()
+        assert await judged() == (1, pytest.approx(7 / 3))
+        assert (tmp_path / "judged" / "answers.jsonl").read_text().splitlines() == lines
+        (folder / "700.png").unlink()
+        assert await judged() == (0, None)
+        down = True
+        make.picture(folder / "700.png", 9, (32, 32))
+        assert await judged() == (0, None), "lost on the way: neither missing nor what the first image got"
+        down = False
+        assert await judged() == (1, pytest.approx(4 / 3))
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"owl0.txt": "a blue owl"}))
+    data, _ = make.made("gedit", tmp_path, 1)
+    out = tmp_path / "judged"
+    for name, file, said in (
+        ("dpg", tmp_path / "p.json", "give --data dpg_bench.csv"),
+        ("gedit", data, "give --images"),
+    ):
+        command = ["bench", "judge", "--benchmark", name, "--data", str(file), "--folder", str(tmp_path)]
+        assert main([*command, "--judge", "http://127.0.0.1:9/v1", "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err and not out.exists()
+
+
+async def test_a_changed_file_is_not_scored_with_old_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, flags = folder_of("imgedit", tmp_path, 2)
+    async with FakeServer(reply="Scores: 5, 4, 3") as server:
+        await ask(server, tmp_path, flags)
+    score_it = ["bench", "score", "--judged", str(tmp_path / "judged")]
+    assert main(score_it) == 0
+    data = Path(flags[3])
+    data.write_text(data.read_text().replace("blue", "red"))
+    for more in ([], ["--data", str(data)]):
+        capsys.readouterr()
+        assert main([*score_it, *more]) == 2
+        assert "not what it was" in capsys.readouterr().err
+
+
+async def test_one_command_warns_once_about_one_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make.unigenbench(tmp_path, 3, "en_long", broken=[1])
+    make.picture(tmp_path / "f" / "en_long" / "us" / "0_0.png", 1)
+    flags = [
+        "--benchmark",
+        "unigenbench",
+        "--data",
+        str(data),
+        "--folder",
+        str(tmp_path / "f"),
+        "--system",
+        "us",
+    ]
+    async with FakeServer(reply="Scores: 1, 1") as server:
+        code, summary = await ask(server, tmp_path, flags)
+    assert code == 0 and summary["tasks"] == 3 and len(caplog.records) == 1
+
+
 async def test_an_edit_shows_the_source_first_and_the_crop_is_of_the_box_and_twenty_pixels(
     tmp_path: Path,
 ) -> None:

@@ -1,8 +1,9 @@
 """Asking one judge about every image of a folder in a benchmark's layout, whoever made it.
 
 The judge is pinned by the run directory: model, wording and sampling. Each answer is on disk before the next
-question is put; a second run asks only what has no answer. An answer that was lost to the network is not
-written down, one that was refused or cannot be read is, as what it is.
+question is put; a second run asks only what has no answer, an answer that was lost to the network included.
+The ledger has one place for each question about each image, so that what was said about an image that has
+since been replaced or has gone is never counted for what is there now.
 """
 
 from __future__ import annotations
@@ -56,30 +57,38 @@ async def judge_folder(
     concurrency: int,
     progress: bool = True,
 ) -> None:
-    """Ask all questions about all images; the ledger then has a record for each (see `records_of`).
-
-    Raises InputError when source images are needed and nobody said where they are.
-    """
+    """Ask all questions about all images; the ledger then has a record for each (see `records_of`)."""
 
     async def one(task: Task, sample: int, questions: tuple[Question, ...]) -> None:
+        def note(question: Question, said: Mapping[str, Any]) -> None:
+            """Write down what is new about a question."""
+            key = content_key(task.id, sample, question.id)
+            record = {"task": task.id, "sample": sample, "question": question.id, **said}
+            if ledger.get(key) != {"key": key, **record}:
+                ledger.append(key, record)
+
         try:
             image = await asyncio.to_thread(_image, benchmark, folder, task, sample, layout)
             shown = [await asyncio.to_thread(_shown, image, task, question) for question in questions]
         except (ImageError, FileNotFoundError) as error:
             gone = isinstance(error, FileNotFoundError)
-            note = {"problem": "missing" if gone else "unreadable", "detail": str(error)}
-            _add(ledger, content_key(task.id, sample), task, sample, note)
+            problem = {"problem": "missing" if gone else "unreadable", "detail": str(error)}
+            for question in questions:
+                note(question, problem)
             return
         for question, images in zip(questions, shown, strict=True):
             hashes = {name: shown_image.sha256 for name, shown_image in images.items()}
-            key = content_key(task.id, sample, question.id, question.text, hashes, identity)
-            if key in ledger:
+            of = content_key(question.text, hashes, identity)
+            known = ledger.get(content_key(task.id, sample, question.id))
+            if known is not None and known.get("of") == of and ("answer" in known or "failure" in known):
                 continue
             answer = await ask(task, question, images)
             if not isinstance(answer, Failure):
-                _add(ledger, key, task, sample, {"question": question.id, "answer": list(answer)})
-            elif answer.kind != "transport":
-                _add(ledger, key, task, sample, {"question": question.id, "failure": answer.to_dict()})
+                note(question, {"of": of, "answer": list(answer)})
+            elif answer.kind == "transport":
+                note(question, {"of": of, "lost": answer.detail})
+            else:
+                note(question, {"of": of, "failure": answer.to_dict()})
 
     bar = tqdm(desc="judging", unit="image", disable=not progress)
     with bar:
@@ -88,18 +97,27 @@ async def judge_folder(
                 if isinstance(row, Skipped):
                     continue
                 questions = benchmark.questions(row)
-                if row.source is None and any("source" in question.shows for question in questions):
-                    raise InputError(f"{benchmark.title} shows the judge source images; give --images")
                 for sample in range(layout.samples if questions else 0):
                     await workers.start(one(row, sample, questions))
                     bar.update()
 
 
-def records_of(ledger: Ledger) -> dict[tuple[str, int], dict[str, Any]]:
-    """Task id and sample to what was said: ``answers`` and ``failures`` by question, and ``problem``.
+def check_askable(benchmark: Benchmark, tasks: Iterable[Task]) -> None:
+    """Raises InputError when no judge can be asked: not at all, without source images, or without tasks."""
+    if benchmark.unjudged:
+        raise InputError(benchmark.unjudged)
+    asked = 0
+    for task in tasks:
+        questions = benchmark.questions(task)
+        asked += len(questions)
+        if task.source is None and any("source" in question.shows for question in questions):
+            raise InputError(f"{benchmark.title} shows the judge source images; give --images")
+    if not asked:
+        raise InputError(f"no task of {benchmark.title} has a question for this judge; see bench list --data")
 
-    Of two answers to one question, about an image that was made anew, the later counts.
-    """
+
+def records_of(ledger: Ledger) -> dict[tuple[str, int], dict[str, Any]]:
+    """Task id and sample to what was said: ``answers`` and ``failures`` by question, and ``problem``."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for record in ledger:
         entry = found.setdefault(
@@ -107,19 +125,11 @@ def records_of(ledger: Ledger) -> dict[tuple[str, int], dict[str, Any]]:
         )
         if "problem" in record:
             entry["problem"] = record["problem"]
-            continue
-        question = record["question"]
-        entry["answers"].pop(question, None)
-        entry["failures"].pop(question, None)
-        if "answer" in record:
-            entry["answers"][question] = record["answer"]
-        else:
-            entry["failures"][question] = record["failure"]["kind"]
+        elif "answer" in record:
+            entry["answers"][record["question"]] = record["answer"]
+        elif "failure" in record:
+            entry["failures"][record["question"]] = record["failure"]["kind"]
     return found
-
-
-def _add(ledger: Ledger, key: str, task: Task, sample: int, said: Mapping[str, Any]) -> None:
-    ledger.append(key, {"task": task.id, "sample": sample, **said})
 
 
 def _image(benchmark: Benchmark, folder: Path, task: Task, sample: int, layout: Layout) -> bytes:

@@ -197,17 +197,18 @@ def judge(argv: Sequence[str]) -> int:
 
 
 async def _judge(config: JudgeConfig) -> dict[str, Any]:
+    from rationalrewards.benchmarks.base import Task
     from rationalrewards.benchmarks.files import fingerprint
-    from rationalrewards.benchmarks.judging import critic_asker, judge_folder, records_of
+    from rationalrewards.benchmarks.judging import check_askable, critic_asker, judge_folder, records_of
     from rationalrewards.benchmarks.scoring import score as figures
     from rationalrewards.benchmarks.wording import Wording
     from rationalrewards.critic.backend import Sampling
     from rationalrewards.critic.client import Critic
     from rationalrewards.runs import Run
 
-    benchmark, rows, layout = _opened(config, texts=config.judge == OCR)
-    if benchmark.unjudged:
-        raise InputError(benchmark.unjudged)
+    benchmark, stream, layout = _opened(config, texts=config.judge == OCR)
+    rows = list(stream)  # read once: what is to be said about the file is said once
+    check_askable(benchmark, (row for row in rows if isinstance(row, Task)))
     assert config.data is not None
     about = {"data_hash": fingerprint(config.data), "texts": config.judge == OCR}
     ask: Asker
@@ -235,8 +236,7 @@ async def _judge(config: JudgeConfig) -> dict[str, Any]:
                 benchmark, rows, config.folder, layout, ask, identity, ledger, concurrency=concurrency
             )
             said = records_of(ledger)
-    _, again, _ = _opened(config, texts=config.judge == OCR)
-    summary = figures(benchmark, again, said, samples=layout.samples, seed=0)
+    summary = figures(benchmark, rows, said, samples=layout.samples, seed=0)
     run.finish(summary)
     return summary
 
