@@ -183,9 +183,6 @@ def test_dpg_needs_all_questions_of_an_item(tmp_path: Path) -> None:
     assert [("owl" + str(n) in row.reason, row.broken) for n, row in enumerate(skipped)] == [(True, True)] * 2
     path.write_text("\n".join([*lines[:2], *lines[4:], *lines[2:4]]))  # rows of an item apart
     assert [len(task.facts["parts"]) for task in split("dpg", path)[0]] == [3, 3, 3]
-    path.write_text("\n".join([*lines[:4], lines[2], *lines[4:]]))
-    tasks, skipped = split("dpg", path)
-    assert len(tasks) == 2 and "the same number" in skipped[0].reason
     (tmp_path / "p.json").write_text(json.dumps({"owl0.txt": "a blue owl"}))
     tasks, _ = split("dpg", tmp_path / "p.json")
     assert tasks[0].key == "owl0"

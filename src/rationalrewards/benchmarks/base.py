@@ -93,8 +93,9 @@ def rows_of(files: Sequence[Path], read: Callable[[Path], Rows]) -> Rows:
     """The rows of each file in turn; where there are several, a Skipped says which one it is of."""
     for file in files:
         for row in read(file):
-            several = isinstance(row, Skipped) and len(files) > 1
-            yield replace(row, reason=f"{file.name}: {row.reason}") if several else row
+            if isinstance(row, Skipped) and len(files) > 1:
+                row = replace(row, reason=f"{file.name}: {row.reason}")
+            yield row
 
 
 def _no_questions(task: Task) -> tuple[Question, ...]:

@@ -71,7 +71,7 @@ def _items(path: Path) -> Iterator[tuple[int, tuple[str, Sequence[tuple[int, _Ro
     return ((rows[0][0], (name, rows)) for name, rows in items.items())
 
 
-def _with_questions(_: int, item: tuple[str, Sequence[tuple[int, _Row]]]) -> Task:
+def _with_questions(first: int, item: tuple[str, Sequence[tuple[int, _Row]]]) -> Task:
     name, rows = item
     parts: list[Part] = []
     prompt = ""
@@ -92,8 +92,6 @@ def _with_questions(_: int, item: tuple[str, Sequence[tuple[int, _Row]]]) -> Tas
     for n, parents, *_ in parts:
         if missing := set(parents) - known:
             raise InputError(f"{name}: question {n} depends on {min(missing)}, which is not there")
-    if len(known) < len(parts):
-        raise InputError(f"{name}: two questions have the same number, so the item cannot be scored")
     return _task(name, prompt, tuple(parts))
 
 
