@@ -1,8 +1,8 @@
-"""DiffusionNFT as pure functions (Zheng et al., arXiv 2509.16117): advantages, losses, decay of the old policy.
+"""DiffusionNFT as pure functions (Zheng et al., arXiv 2509.16117): advantages, losses, the old policy's pace.
 
 A clean latent x0 and noise e make x_t = (1 - t) x0 + t e, with t = 0 for data and t = 1 for noise; the
 network predicts the velocity, whose target is v* = e - x0. Three velocities meet at the same x_t and t: ``v``
-of the weights under training, ``v_old`` of the policy that sampled x0, ``v_ref`` of the model before training.
+of the weights under training, ``v_old`` of the policy that sampled x0, ``v_ref`` of the untrained model.
 
 Two numbers that public code both calls beta have their own names here: ``mix`` (b below) and the weight of
 ``drift_loss`` (lambda).

@@ -55,6 +55,12 @@ def tokenize(captions: Sequence[str]) -> Tensor:
     return ids
 
 
+def sampling_times(steps: int) -> Tensor:
+    """The times from 1 to 0 (steps + 1,) between which the sampler steps."""
+    u = torch.linspace(1, 0, steps + 1)
+    return TIME_SHIFT * u / (1 + (TIME_SHIFT - 1) * u)
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """Encoded captions: ``tokens`` (N, 16, 128) with zeros at padding, their mean ``pooled`` (N, 128), and
@@ -144,6 +150,11 @@ class FlowModel(nn.Module):
         )[0]
         return predicted
 
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """The latents (N, 28, 3, 3) at time 1 that the images of these seeds begin from."""
+        drawn = [torch.randn(CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(drawn).to(self.transformer.device)
+
     @torch.no_grad()
     def sample(
         self, captions: Sequence[str], seeds: Sequence[int], *, steps: int = 8, guidance: float = 2.0
@@ -153,13 +164,10 @@ class FlowModel(nn.Module):
         ``guidance`` 1 uses the caption alone; above 1, classifier-free guidance (Ho & Salimans 2022) at
         twice the cost.
         """
-        noise = [torch.randn(CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        x = torch.stack(noise).to(self.transformer.device)
+        x = self.noise(seeds)
         texts = list(captions) if guidance == 1 else [*captions, *[""] * len(captions)]
         condition = self.encode(texts)
-        u = torch.linspace(1, 0, steps + 1)
-        times = (TIME_SHIFT * u / (1 + (TIME_SHIFT - 1) * u)).tolist()
-        for now, after in pairwise(times):
+        for now, after in pairwise(sampling_times(steps).tolist()):
             doubled = x if guidance == 1 else torch.cat([x, x])
             v = self.velocity(doubled, torch.full((len(doubled),), now, device=x.device), condition)
             if guidance != 1:

@@ -1,0 +1,23 @@
+"""Drawing latents from a policy."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from rationalrewards.rl.policies.base import Conditioning, Policy
+
+
+@torch.no_grad()
+def sample(policy: Policy, x: Tensor, sigmas: Tensor, condition: Conditioning) -> Tensor:
+    """Clean latents from ``x`` at time ``sigmas[0]``, by Euler's method: x <- x + (after - now) v.
+
+    The same as the family's own pipeline, which keeps latents in the network's precision between steps and
+    adds in float32.
+    """
+    for now, after in pairwise(sigmas.to(x.device)):
+        v = policy.guided(x, now.expand(len(x)), condition)
+        x = (x.float() + (after - now) * v).to(v.dtype)
+    return x
