@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 """Width and height of the image to be made, in pixels."""
 
-ATTENTION: tuple[str, ...] = (
-    *("to_q", "to_k", "to_v", "to_out.0"),
-    *("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
-)
-"""The attention projections of diffusers' transformers, those of the text stream included."""
+_IMAGE = (".to_q", ".to_k", ".to_v", ".to_out.0")
+_TEXT = (".add_k_proj", ".add_v_proj")
+_TEXT_OUTCOME = (".add_q_proj", ".to_add_out")
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,9 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
 class Policy(Protocol):
     """One family of flow-matching generators. Time runs from 0 (data) to 1 (noise).
 
-    ``network`` is the module that is trained, its weights frozen to begin with, and ``targets`` the names of
-    its linear layers that adapters go to; each of those sees a batch with one row an image. Only ``velocity``
-    and ``guided`` are differentiable.
+    ``network`` is the module that is trained, its weights frozen to begin with, and ``targets`` the full
+    names of its linear layers that adapters go to; each of those sees a batch with one row an image. Only
+    ``velocity`` and ``guided`` are differentiable.
     """
 
     network: Any
@@ -121,6 +119,22 @@ class Policy(Protocol):
     def decode(self, x: Tensor, size: Size) -> list[Image]:
         """Clean latents (N, ...) to N RGB images of this size."""
         ...
+
+
+def attention_layers(network: Any) -> tuple[str, ...]:
+    """The names of the attention projections of a diffusers transformer, those of the text stream included.
+
+    Left out is what nothing reads: in a last block that has both streams, what comes of the text. Weights
+    there would get no gradient, on which data-parallel training stumbles.
+    """
+    blocks = len(network.transformer_blocks)
+    last = (
+        None
+        if len(getattr(network, "single_transformer_blocks", ()))
+        else f"transformer_blocks.{blocks - 1}."
+    )
+    found = [name for name, _ in network.named_modules() if name.endswith((*_IMAGE, *_TEXT, *_TEXT_OUTCOME))]
+    return tuple(n for n in found if not (last and n.startswith(last) and n.endswith(_TEXT_OUTCOME)))
 
 
 def from_text_only(sources: Sequence[ImageLike] | None, family: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rationalrewards.images import load
-from rationalrewards.rl.policies.base import ATTENTION, Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
 from rationalrewards.rl.policies.latents import even_sigmas, seeded, unpacked
 from rationalrewards.types import ImageLike
 
@@ -23,11 +23,10 @@ class FluxPolicy:
     multiples. Guidance is an input of the network.
     """
 
-    targets = ATTENTION
-
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.network = pipeline.transformer
+        self.targets = attention_layers(self.network)
 
     @torch.no_grad()
     def encode(

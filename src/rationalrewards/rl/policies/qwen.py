@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rationalrewards.images import load
-from rationalrewards.rl.policies.base import ATTENTION, Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
 from rationalrewards.rl.policies.latents import even_sigmas, seeded, unpacked
 from rationalrewards.types import ImageLike, InputError
 
@@ -30,11 +30,10 @@ class QwenPolicy:
     length that it has without.
     """
 
-    targets = ATTENTION
-
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.network = pipeline.transformer
+        self.targets = attention_layers(self.network)
 
     @torch.no_grad()
     def encode(
@@ -92,7 +91,8 @@ class QwenPolicy:
         without = self.velocity(x, t, condition.negative)
         mixed = without + condition.guidance * (with_text - without)
         length, mixed_length = (torch.linalg.vector_norm(v, dim=-1, keepdim=True) for v in (with_text, mixed))
-        return mixed * (length / mixed_length)
+        scaled: Tensor = mixed * (length / mixed_length)
+        return scaled
 
     @torch.no_grad()
     def decode(self, x: Tensor, size: Size) -> list[Image]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rationalrewards.rl.policies.base import ATTENTION, Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
 from rationalrewards.rl.policies.latents import seeded, token_shift
 from rationalrewards.types import ImageLike
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 class SD3Policy:
     """Latents are (N, C, height / 8, width / 8). Guidance is classifier-free, in one doubled batch."""
 
-    targets = ATTENTION
-
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self.network = pipeline.transformer
+        self.targets = attention_layers(self.network)
 
     @torch.no_grad()
     def encode(

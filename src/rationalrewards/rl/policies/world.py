@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rationalrewards.rl.policies.base import ATTENTION, Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
 from rationalrewards.types import ImageLike, InputError
 from rationalrewards.world import flow
 from rationalrewards.world.drawing import SIZE
@@ -26,11 +26,10 @@ class WorldPolicy:
     ``weights`` is a checkpoint of the generator; the default ships with the package.
     """
 
-    targets = ATTENTION
-
     def __init__(self, weights: Path | None = None) -> None:
         self.model = flow.FlowModel.load(weights or shipped_weights()).requires_grad_(False)
         self.network = self.model.transformer
+        self.targets = attention_layers(self.network)
 
     @torch.no_grad()
     def encode(
