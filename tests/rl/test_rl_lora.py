@@ -75,7 +75,11 @@ def test_one_call_gives_what_peft_gives_in_three(family: str) -> None:
     policy, adapters = opened(family)
     names = ("theta", "old", "reference")
     expected = [by_peft(policy, family, name) for name in names]
+    calls: list[bool] = []
+    counter = policy.network.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     found = velocities(policy, adapters, names, *batch(policy, family))
+    counter.remove()
+    assert calls == [False]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
     for one, other in ((0, 1), (1, 2), (0, 2)):
