@@ -85,10 +85,7 @@ class Adapters:
     def refresh(self, decay: float) -> None:
         """old <- decay * old + (1 - decay) * theta; at 0, old equals theta bit for bit."""
         for weights, old in self._pairs():
-            if decay == 0:
-                old.copy_(weights)
-            else:
-                old.mul_(decay).add_(weights, alpha=1 - decay)
+            old.mul_(decay).add_(weights, alpha=1 - decay)
 
     def equal(self) -> bool:
         """Are theta and old equal bit for bit? Then the old policy's velocity is theta's own."""

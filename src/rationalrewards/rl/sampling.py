@@ -14,10 +14,9 @@ from rationalrewards.rl.policies.base import Conditioning, Policy
 def sample(policy: Policy, x: Tensor, sigmas: Tensor, condition: Conditioning) -> Tensor:
     """Clean latents from ``x`` at time ``sigmas[0]``, by Euler's method: x <- x + (after - now) v.
 
-    The same as the family's own pipeline, which keeps latents in the network's precision between steps and
-    adds in float32.
+    Bit for bit what the family's own pipeline does, also in half precision.
     """
     for now, after in pairwise(sigmas.to(x.device)):
         v = policy.guided(x, now.expand(len(x)), condition)
-        x = (x.float() + (after - now) * v).to(v.dtype)
+        x = x + (after - now) * v
     return x

@@ -15,24 +15,21 @@ def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
 
 
-def token_shift(scheduler: Any, tokens: int, longest: float) -> float:
-    """How far towards noise an image of so many tokens shifts the schedule (diffusers' mu).
-
-    A line through the scheduler's two settings; ``longest`` is the family's value for the larger image where
-    the scheduler has none.
+def token_shift(scheduler: Any, tokens: int) -> float:
+    """How far towards noise an image of so many tokens shifts the schedule (diffusers' mu): a straight line
+    through the scheduler's settings for a small and a large image.
     """
     config = scheduler.config
-    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-    low, high = config.get("base_shift", 0.5), config.get("max_shift", longest)
-    slope: float = (high - low) / (many - few)
-    shift: float = tokens * slope + (low - slope * few)
+    few, many = config.base_image_seq_len, config.max_image_seq_len
+    slope: float = (config.max_shift - config.base_shift) / (many - few)
+    shift: float = tokens * slope + (config.base_shift - slope * few)
     return shift
 
 
 def even_sigmas(scheduler: Any, steps: int, tokens: int) -> Tensor:
     """Evenly spaced times, shifted for so many tokens: the schedule of FLUX and Qwen-Image."""
-    shift = token_shift(scheduler, tokens, 1.15)
-    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift, device="cpu")
+    evenly = np.linspace(1.0, 1 / steps, steps)
+    scheduler.set_timesteps(sigmas=evenly, mu=token_shift(scheduler, tokens), device="cpu")
     sigmas: Tensor = scheduler.sigmas
     return sigmas
 

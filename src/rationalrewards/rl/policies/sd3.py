@@ -52,7 +52,7 @@ class SD3Policy:
         scheduler, given = self.pipeline.scheduler, {}
         if scheduler.config.get("use_dynamic_shifting"):
             side = self.pipeline.vae_scale_factor * self.network.config.patch_size
-            given["mu"] = token_shift(scheduler, (size[0] // side) * (size[1] // side), 1.16)
+            given["mu"] = token_shift(scheduler, (size[0] // side) * (size[1] // side))
         scheduler.set_timesteps(steps, device="cpu", **given)
         sigmas: Tensor = scheduler.sigmas
         return sigmas
