@@ -49,7 +49,7 @@ class DiffusersGenerator:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; it must be at least 1")
         self.name = f"diffusers:{checkpoint}"
-        self._checkpoint = _existing(checkpoint)
+        self._checkpoint = existing_checkpoint(checkpoint)
         self._device, self._dtype = device, dtype
         self._batcher = Batcher(self._generate, _can_share, batch_size, "diffusers")
 
@@ -120,31 +120,40 @@ class DiffusersGenerator:
 
     @cached_property
     def _pipeline(self) -> Any:
-        import torch
-        from diffusers import DiffusionPipeline
-        from transformers.utils import is_torchvision_available
+        return load_pipeline(self._checkpoint, self._device, self._dtype)
 
-        device = self._device or _best_device()
-        dtype = self._dtype or ("bfloat16" if device.startswith("cuda") else "float32")
-        parts: dict[str, Any] = {}
-        try:
-            components = DiffusionPipeline.load_config(self._checkpoint)
-            if (
-                components.get("processor") == ["transformers", "Qwen2VLProcessor"]
-                and not is_torchvision_available()
-            ):
-                from rationalrewards.generators.stills import load_stills_processor
 
-                parts["processor"] = load_stills_processor(self._checkpoint)
-            pipeline = DiffusionPipeline.from_pretrained(
-                self._checkpoint, torch_dtype=getattr(torch, dtype), **parts
-            ).to(device)
-        except Exception as error:  # whatever it is, it will be the same for every request
-            raise InputError(
-                f"{self.name} could not be loaded on {device} as {dtype}: {type(error).__name__}: {error}"
-            ) from error
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+def load_pipeline(checkpoint: str, device: str | None = None, dtype: str | None = None) -> Any:
+    """The diffusers pipeline of a directory or a hub name; device and dtype as for DiffusersGenerator.
+
+    Raises InputError when it cannot be loaded, for whatever reason.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+    from transformers.utils import is_torchvision_available
+
+    device = device or _best_device()
+    dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+    parts: dict[str, Any] = {}
+    try:
+        components = DiffusionPipeline.load_config(checkpoint)
+        if (
+            components.get("processor") == ["transformers", "Qwen2VLProcessor"]
+            and not is_torchvision_available()
+        ):
+            from rationalrewards.generators.stills import load_stills_processor
+
+            parts["processor"] = load_stills_processor(checkpoint)
+        pipeline = DiffusionPipeline.from_pretrained(
+            checkpoint, torch_dtype=getattr(torch, dtype), **parts
+        ).to(device)
+    except Exception as error:  # whatever it is, it will be the same for every request
+        raise InputError(
+            f"diffusers:{checkpoint} could not be loaded on {device} as {dtype}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def _best_device() -> str:
@@ -162,7 +171,7 @@ def _can_share(one: Request, other: Request) -> bool:
     return (one.size, one.steps, one.guidance) == (other.size, other.steps, other.guidance)
 
 
-def _existing(checkpoint: str) -> str:
+def existing_checkpoint(checkpoint: str) -> str:
     """The checkpoint as from_pretrained takes it; InputError if it can be neither directory nor hub name."""
     path = Path(checkpoint).expanduser()
     if path.is_dir():

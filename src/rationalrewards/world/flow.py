@@ -92,6 +92,12 @@ def tokenize(captions: Sequence[str], plan: Plan = DRAWING) -> Tensor:
     return ids
 
 
+def sampling_times(steps: int) -> Tensor:
+    """The times from 1 to 0 (steps + 1,) between which the sampler steps."""
+    u = torch.linspace(1, 0, steps + 1)
+    return TIME_SHIFT * u / (1 + (TIME_SHIFT - 1) * u)
+
+
 @dataclass(frozen=True)
 class Conditioning:
     """Encoded captions: ``tokens`` (N, 16, text width) with zeros at padding, their mean ``pooled``,
@@ -194,6 +200,11 @@ class FlowModel(nn.Module):
         )[0]
         return predicted
 
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """The latents (N, 28, 3, 3) at time 1 that the images of these seeds begin from."""
+        drawn = [torch.randn(CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return torch.stack(drawn).to(self.transformer.device)
+
     @torch.no_grad()
     def sample(
         self,
@@ -210,15 +221,12 @@ class FlowModel(nn.Module):
         twice the cost. An edit needs ``sources``, uint8 like the images. Cells that it hardly changes are
         the source's own pixels: the codec loses detail, and that would count as altered.
         """
-        noise = [torch.randn(CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        x = torch.stack(noise).to(self.transformer.device)
+        x = self.noise(seeds)
         texts = list(captions) if guidance == 1 else [*captions, *[""] * len(captions)]
         latents = None if sources is None else self.codec.encode(sources.to(x.device))
         seen = latents if latents is None or guidance == 1 else torch.cat([latents, latents])
         condition = self.encode(texts, seen)
-        u = torch.linspace(1, 0, steps + 1)
-        times = (TIME_SHIFT * u / (1 + (TIME_SHIFT - 1) * u)).tolist()
-        for now, after in pairwise(times):
+        for now, after in pairwise(sampling_times(steps).tolist()):
             doubled = x if guidance == 1 else torch.cat([x, x])
             v = self.velocity(doubled, torch.full((len(doubled),), now, device=x.device), condition)
             if guidance != 1:

@@ -1,0 +1,6 @@
+"""Reinforcement learning of flow-matching generators with a reward that can explain itself, and can fail.
+
+``nft`` holds the losses and the advantages as pure functions, ``aspects`` turns critiques into rewards,
+``policies`` makes one thing of every family of generators, ``sampling`` draws from it, and ``lora`` keeps the
+trained and the sampling weights beside each other in one network.
+"""
