@@ -24,7 +24,7 @@ from rationalrewards.commands.refine_compare import kept_requirements, span
 from rationalrewards.critic.judge import Judge
 from rationalrewards.generators import Generator, load_generator
 from rationalrewards.refine.batch import refine_many
-from rationalrewards.refine.compare import compare
+from rationalrewards.refine.compare import compare, difference
 from rationalrewards.refine.engine import Aids
 from rationalrewards.refine.policy import Policy, preset
 from rationalrewards.refine.selection import BothOrders
@@ -144,17 +144,6 @@ def records(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
             yield from ledger
 
 
-def difference(found: Mapping[str, Any], one: str, other: str, level: int) -> dict[str, Any]:
-    """``one`` minus ``other``, whichever way round it was computed."""
-    for row in found["differences"]:
-        if row["level"] == level and {row["one"], row["other"]} == {one, other}:
-            figure = dict(row["figure"])
-            if row["one"] == other:
-                figure |= {"mean": -figure["mean"], "low": -figure["high"], "high": -figure["low"]}
-            return figure
-    raise KeyError((one, other, level))
-
-
 def table(found: Mapping[str, Any], simulated: Mapping[str, Any], options: argparse.Namespace) -> str:
     """The results in Markdown."""
     base = next(iter(found["arms"].values()))["base"]
@@ -188,6 +177,7 @@ def table(found: Mapping[str, Any], simulated: Mapping[str, Any], options: argpa
             f"Shuffled minus {CONTROL} at {level}: {span(figure, '+')}: "
             + ("better than the control." if figure["low"] > 0 else "not better than the control.")
             for level, figure in shuffled.items()
+            if figure is not None
         ),
         "",
         f"{METHOD} returned an image worse than the first in {100 * observed['mean']:.1f} % "

@@ -50,5 +50,6 @@ for epoch in range(2):
         optimizer.step()
     adapters.refresh(old_decay(epoch, flat=0, rate=0.001, hold=0.5))
 
-    mean = sum(reward or 0.0 for reward in rewards) / len(rewards)
+    known = [reward for reward in rewards if reward is not None]
+    mean = sum(known) / max(len(known), 1)
     print(f"epoch {epoch}: mean reward {mean:.3f}, in use {worth.weight.mean():.2f}, loss {loss.item():.4f}")

@@ -20,6 +20,7 @@ from typing import Any, Self
 from rationalrewards.ondisk import OnDisk
 from rationalrewards.types import InputError
 
+CARD = "run.json"
 _PACKAGES = ("rationalrewards", "openai", "torch", "transformers", "diffusers", "numpy", "pillow", "pydantic")
 
 
@@ -145,9 +146,9 @@ class Run:
         identity = {"verb": verb, "config": self.config, **self.about}
         if self.path.is_file():
             raise InputError(f"{self.path} is a file; --out needs a directory")
-        card = self.path / "run.json"
+        card = self.path / CARD
         if card.exists():
-            self._check_same(json.loads(card.read_text(encoding="utf-8")), identity)
+            self._check_same(read_card(self.path), identity)
         elif self.path.exists() and any(self.path.iterdir()):
             raise InputError(f"{self.path} has files in it but no run.json; choose an empty --out directory")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -175,6 +176,21 @@ class Run:
         seed = self.config.get("seed")
         head = {"versions": versions(), "seed": seed, **self.about, "config": self.config}
         write_json(self.path / "summary.json", {**head, **summary})
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """What ``run.json`` says of the run in a directory; empty where there is none.
+
+    Raises InputError when it is damaged.
+    """
+    card = run / CARD
+    if not card.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = dict(json.loads(card.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{card} is damaged: {error}") from error
+    return found
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

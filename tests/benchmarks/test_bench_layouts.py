@@ -9,7 +9,7 @@ from typing import Any
 import generation_made as make
 import pytest
 from PIL import Image
-from test_refine_batch import Painter, by_colour
+from scripted import Painter, by_colour
 
 from fakes.image_server import ImageServer
 from rationalrewards.benchmarks import BENCHMARKS, Layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from PIL import Image
@@ -55,3 +56,28 @@ class Verdicts:
         if self.tokens:
             record(Usage(calls=1, completion_tokens=self.tokens))
         return self.left.pop(0) if len(self.left) > 1 else self.left[0]
+
+
+class Painter(Scripted):
+    """Paints what depends on prompt and seed only, and counts how many images are in the making."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+
+    async def __call__(self, request: Request, /) -> Image.Image:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        if "forbidden" in request.prompt:
+            raise GenerationError("refused", "no")
+        return Image.new("RGB", (2, 2), (request.seed % 256, len(request.prompt) % 256, 7))
+
+
+async def by_colour(sample: Sample, /) -> Critique | Failure:
+    if "riddle" in sample.prompt:
+        return FAILED
+    assert isinstance(sample.image, Image.Image)
+    red = sample.image.getpixel((0, 0))[0]  # type: ignore[index]
+    return said(1 + 3 * red / 255, refined=f"{sample.prompt}, redder")

@@ -13,41 +13,17 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from scripted import FAILED, Scripted, Verdicts, said
+from scripted import FAILED, Painter, Scripted, Verdicts, by_colour, said
 
 from rationalrewards.generators.base import GenerationError, Request
 from rationalrewards.refine.batch import refine_many
+from rationalrewards.refine.policy import preset
 from rationalrewards.refine.trace import Item, item_seed
 from rationalrewards.rows import Skipped
 from rationalrewards.runs import Run
 from rationalrewards.types import Critique, Failure, InputError, Sample
 
 HERE = Path(__file__).parent
-
-
-class Painter(Scripted):
-    """Paints what depends on prompt and seed only, and counts how many images are in the making."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-
-    async def __call__(self, request: Request, /) -> Image.Image:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(0)
-        self.now -= 1
-        if "forbidden" in request.prompt:
-            raise GenerationError("refused", "no")
-        return Image.new("RGB", (2, 2), (request.seed % 256, len(request.prompt) % 256, 7))
-
-
-async def by_colour(sample: Sample, /) -> Critique | Failure:
-    if "riddle" in sample.prompt:
-        return FAILED
-    assert isinstance(sample.image, Image.Image)
-    red = sample.image.getpixel((0, 0))[0]  # type: ignore[index]
-    return said(1 + 3 * red / 255, refined=f"{sample.prompt}, redder")
 
 
 def items(n: int) -> Iterator[Item]:
@@ -263,3 +239,18 @@ def test_killed_at_any_moment_it_does_the_rest_and_nothing_else(tmp_path: Path, 
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     for name in ("critic", "stops", "items"):
         assert summary[name] == whole[name]
+
+
+async def test_without_a_critic_every_image_is_the_first_and_nobody_judged_it(tmp_path: Path) -> None:
+    generator = Painter()
+    more = {"generator": generator, "reward": None, "policy": preset("best-of-n", max_images=1)}
+    stream = [*items(3), Item(prompt="forbidden", id="no")]
+    summary = await go(tmp_path, stream, **more)
+    assert (summary["with_image"], summary["stops"]) == (3, {"budget": 3, "error": 1})
+    assert (summary["critic"], summary["generation_errors"]) == (None, {"refused": 1})
+    assert sorted(p.name for p in (tmp_path / "images").glob("*.png")) == ["i0.png", "i1.png", "i2.png"]
+    again = Painter()
+    assert (await go(tmp_path, stream, **more | {"generator": again}))["rows"]["resumed"] == 4
+    assert again.most == 0
+    with pytest.raises(InputError, match="goes by what a critic says"):
+        await go(tmp_path / "gated", items(1), reward=None, policy="resample")

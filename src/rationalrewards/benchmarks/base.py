@@ -54,7 +54,7 @@ class Question:
     """One question to the judge about one image; the answer is a whole number for each of ``names``.
 
     ``kind`` names the wording (users may bring their own for each kind); ``text`` is ours, without the format
-    of the answer; ``listed`` is the part of it that lists what is asked about, for the user's wording.
+    of the answer.
     Numbers lie in [``low``, ``high``]; 0 to 1 is no or yes. ``box`` is the part of the image to be shown.
     """
 
@@ -64,9 +64,13 @@ class Question:
     names: tuple[str, ...]
     low: int
     high: int
-    listed: str = ""
     shows: tuple[Literal["source", "image"], ...] = ("image",)
     box: Box | None = None
+
+    @property
+    def listed(self) -> str:
+        """What is asked about, as a numbered list."""
+        return "\n".join(f"{n}. {name}" for n, name in enumerate(self.names, 1))
 
 
 Answers = Mapping[str, Sequence[int]]

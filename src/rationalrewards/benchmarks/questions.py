@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from rationalrewards.benchmarks.base import Box, Question
@@ -39,19 +40,9 @@ def about(
     box: Box | None = None,
 ) -> Question:
     """A question in our words: a role, the request between marks, an introduction, and what is asked."""
-    lines = "\n".join(f"{n}. {text}" for n, text in enumerate(listed, 1))
     shown = f"<request>\n{escape(request)}\n</request>\n\n" if request else ""
-    return Question(
-        id=id,
-        kind=kind,
-        text=f"{role}\n\n{shown}{intro}\n{escape(lines)}",
-        names=tuple(listed),
-        low=low,
-        high=high,
-        listed=lines,
-        shows=shows,
-        box=box,
-    )
+    asked = Question(id=id, kind=kind, text="", names=tuple(listed), low=low, high=high, shows=shows, box=box)
+    return replace(asked, text=f"{role}\n\n{shown}{intro}\n{escape(asked.listed)}")
 
 
 def form_of(question: Question) -> str:

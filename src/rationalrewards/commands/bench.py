@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from rationalrewards.config import Config, JsonFlag, resolve
 from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
-    from rationalrewards.generators import Generator, Request
     from rationalrewards.refine.trace import Item
     from rationalrewards.rows import Skipped
 
@@ -101,15 +101,15 @@ class RunConfig(CriticConfig):
 
 
 def main(argv: Sequence[str]) -> int:
-    from rationalrewards.commands import bench_after
+    from rationalrewards.commands import bench_export, bench_judge
 
     steps: dict[str, Callable[[Sequence[str]], int]] = {
         "list": _list,
         "run": _run,
-        "export": bench_after.export,
-        "check": bench_after.check,
-        "judge": bench_after.judge,
-        "score": bench_after.score,
+        "export": bench_export.export,
+        "check": bench_export.check,
+        "judge": bench_judge.judge,
+        "score": bench_judge.score,
     }
     if not argv or argv[0] in ("-h", "--help"):
         print(_HELP)
@@ -203,8 +203,11 @@ def _run(argv: Sequence[str]) -> int:
 async def _make_images(config: RunConfig) -> dict[str, Any]:
     from rationalrewards.benchmarks import find_benchmark
     from rationalrewards.benchmarks.files import fingerprint
-    from rationalrewards.benchmarks.generate import first_tasks, generate_many, items_of
+    from rationalrewards.benchmarks.generate import first_tasks, items_of
     from rationalrewards.generators import Request, load_generator
+    from rationalrewards.refine.batch import refine_many
+    from rationalrewards.refine.policy import preset
+    from rationalrewards.refine.summary import SCALE
     from rationalrewards.runs import Run
 
     benchmark = find_benchmark(config.benchmark)
@@ -226,53 +229,26 @@ async def _make_images(config: RunConfig) -> dict[str, Any]:
         raise InputError(f"{config.data} is empty; {benchmark.title} needs {benchmark.columns}")
     items = chain([first], items)
     like = Request(prompt="-", steps=config.steps, width=config.width, height=config.height)
-    about = {"data_hash": fingerprint(config.data), "samples": samples}
+    about: dict[str, Any] = {"data_hash": fingerprint(config.data), "samples": samples}
     options = {} if config.timeout is None else {"timeout": config.timeout}
     generator = load_generator(config.generator, **options)
-    try:
-        if config.policy == "none":
-            run = Run(config.out, "bench run", config.settings(), **about)
-            return await generate_many(
-                items, generator, run, seed=config.seed, concurrency=config.at_once, like=like
-            )
-        return await _refine(config, items, generator, like, about, edits=benchmark.edits)
-    finally:
-        await generator.aclose()
-
-
-async def _refine(
-    config: RunConfig,
-    items: Iterator[Item | Skipped],
-    generator: Generator,
-    like: Request,
-    about: dict[str, Any],
-    *,
-    edits: bool,
-) -> dict[str, Any]:
-    from rationalrewards.refine.batch import refine_many
-    from rationalrewards.refine.policy import preset
-    from rationalrewards.runs import Run
-
-    policy = preset(config.policy)
-    rubric = config.rubric if config.rubric != "auto" else "edit" if edits else "t2i"
-    async with open_judge(config.model_copy(update={"rubric": rubric})) as judge:
-        run = Run(
-            config.out,
-            "bench run",
-            config.settings(),
-            rubric_hash=judge.rubric.hash,
-            critic_model=judge.critic.model,
-            policy_resolved=policy.model_dump(mode="json"),
-            **about,
-        )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(generator.aclose)
+        judge, policy = None, preset("best-of-n", max_images=1)
+        if config.policy != "none":
+            policy = preset(config.policy)
+            rubric = config.rubric if config.rubric != "auto" else "edit" if benchmark.edits else "t2i"
+            judge = await stack.enter_async_context(open_judge(config.model_copy(update={"rubric": rubric})))
+            about |= {"rubric_hash": judge.rubric.hash, "critic_model": judge.critic.model}
+            about |= {"policy_resolved": policy.model_dump(mode="json")}
         return await refine_many(
             items,
             generator,
             judge,
             policy,
-            run,
+            Run(config.out, "bench run", config.settings(), **about),
             seed=config.seed,
             concurrency=config.at_once,
             like=like,
-            scale=(judge.rubric.low, judge.rubric.high),
+            scale=SCALE if judge is None else (judge.rubric.low, judge.rubric.high),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -91,10 +90,11 @@ def rate(argv: Sequence[str]) -> int:
 
 def _settings(run: Path) -> dict[str, Any]:
     """The configuration of a PARROT run. Raises InputError when the folder is none."""
-    card = run / "run.json"
-    if not card.is_file():
+    from rationalrewards.runs import read_card
+
+    found = read_card(run)
+    if not found:
         raise InputError(f"{run} is no run directory (it has no run.json); give the --out of a parrot run")
-    found = json.loads(card.read_text(encoding="utf-8"))
     if found.get("verb") != "parrot":
         raise InputError(f"{run} is a run of {found.get('verb')!r}, not of parrot")
     settings: dict[str, Any] = found["config"]

@@ -40,6 +40,10 @@ class CalibrateConfig(CriticConfig):
     """Run directory: thresholds.json, and the images and critiques behind it. Continued if there."""
     as_json: JsonFlag = False
 
+    def settings(self) -> dict[str, Any]:
+        """Without the share, which decides nothing about images and scores."""
+        return {name: value for name, value in super().settings().items() if name != "share"}
+
 
 def main(argv: Sequence[str]) -> int:
     config = resolve(CalibrateConfig, argv, "rationalrewards refine calibrate")
@@ -67,8 +71,7 @@ async def _calibrate(config: CalibrateConfig) -> dict[str, Any]:
     try:
         async with open_judge(config, score_only=True) as judge:
             rubric = judge.rubric
-            settings = config.model_copy(update={"share": 0.5}).settings()  # decides nothing about the images
-            run = Run(config.out, "calibrate", settings, rubric_hash=rubric.hash)
+            run = Run(config.out, "calibrate", config.settings(), rubric_hash=rubric.hash)
             scale = (rubric.low, rubric.high)
             done = await refine_many(
                 items, generator, judge, base, run, seed=config.seed, concurrency=config.at_once, scale=scale

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,10 +105,9 @@ def named_runs(given: Sequence[str]) -> dict[str, list[Path]]:
 
 def _in_world(run: Path) -> bool:
     """Was the run made by the embedded world's generator, so that requirements can be counted?"""
-    try:
-        card = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    from rationalrewards.runs import read_card
+
+    card = read_card(run)
     return bool(card.get("verb") == "demo" or card.get("config", {}).get("generator") == "world")
 
 

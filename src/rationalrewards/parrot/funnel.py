@@ -11,6 +11,7 @@ from typing import Any
 
 from rationalrewards.parrot.stored import RATIONALES, read_table
 from rationalrewards.parrot.tally import share
+from rationalrewards.runs import read_card
 
 READABLE = "readable"
 """The first stage: the teacher gave a judgement at all. A rationale without any check ended here."""
@@ -103,6 +104,5 @@ def funnel(run: Path) -> dict[str, Any]:
 
 def decided_by(run: Path) -> tuple[str, ...] | None:
     """The checks that decided in this run, if its ``run.json`` says so."""
-    card = run / "run.json"
-    decide = json.loads(card.read_text(encoding="utf-8")).get("decide") if card.is_file() else None
+    decide = read_card(run).get("decide")
     return None if decide is None else (READABLE, *decide)

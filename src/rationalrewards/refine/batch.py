@@ -41,7 +41,7 @@ _LISTED = 100  # skipped lines that the summary names; all of them are counted
 async def refine_many(
     items: Iterable[Item | Skipped],
     generator: Generator,
-    reward: Reward,
+    reward: Reward | None,
     policy: str | Policy,
     run: Run,
     *,
@@ -60,8 +60,9 @@ async def refine_many(
     in memory (a policy that shuffles looks two blocks of items ahead). An item without a seed of its own gets
     one from ``seed`` and its id, so two runs on the same items are paired. Items already in the ledger are
     not repeated, except those that got no image, no first judgement or no rewrite because of transport: those
-    are tried again. ``scale`` is the rubric's. Skipped lines are reported and counted. Raises InputError for
-    two items with one id, and what generator or reward raise.
+    are tried again. ``reward`` may be ``None`` as in `engine.refine`. ``scale`` is the rubric's. Skipped
+    lines are reported and counted. Raises InputError for two items with one id, and what generator or reward
+    raise.
     """
     chosen = preset(policy) if isinstance(policy, str) else policy
     if concurrency < 1:
@@ -110,7 +111,7 @@ class _Batch:
 
     ledger: Ledger
     generator: Generator
-    reward: Reward
+    reward: Reward | None
     policy: Policy
     seed: int
     reference: Reward | None

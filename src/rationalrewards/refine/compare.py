@@ -189,6 +189,19 @@ def _difference(
     return {"one": one, "other": other, "level": level, "records": len(paired), "figure": _mean(paired, seed)}
 
 
+def difference(found: Mapping[str, Any], one: str, other: str, level: int) -> dict[str, Any] | None:
+    """The figure of ``one`` minus ``other`` in what ``compare`` found, whichever way round it stands there.
+
+    ``None`` when nothing could be paired, or the two were not compared at that level.
+    """
+    for row in found["differences"]:
+        figure: dict[str, Any] | None = row["figure"]
+        if row["level"] == level and {row["one"], row["other"]} == {one, other} and figure is not None:
+            turned = {"mean": -figure["mean"], "low": -figure["high"], "high": -figure["low"]}
+            return figure if row["one"] == one else {**figure, **turned}
+    return None
+
+
 def _mean(values: Mapping[Key, float], seed: int) -> dict[str, Any] | None:
     """Mean and interval over items; several seeds of an item count as one. ``None`` without values."""
     items: dict[str, list[float]] = defaultdict(list)

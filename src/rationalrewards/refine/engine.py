@@ -49,7 +49,7 @@ class Aids:
 async def refine(
     request: str | Item,
     generator: Generator,
-    reward: Reward,
+    reward: Reward | None,
     policy: str | Policy = "keep-best",
     *,
     seed: int = 0,
@@ -62,17 +62,20 @@ async def refine(
 ) -> Refinement:
     """Meet one request as well as the policy allows, and tell how.
 
-    ``policy`` is a preset's name or a Policy. ``seed`` is round 0's unless the item has its own.
-    ``reference`` judges every image too (a held-out critic, or the truth where it is known); its opinion is
-    recorded and never used. ``like`` is a request whose steps, size and guidance every image shares. A first
-    round that ``play`` made already is ``opened``, and ``lent`` is another item's critique for a policy that
-    shuffles. A failed generation or critique is part of the story and raises nothing; InputError is raised
-    for an unusable request or policy, and for a policy that lacks an aid.
+    ``policy`` is a preset's name or a Policy; one without a gate that asks for the same thing again needs no
+    ``reward``, and without one nobody judges and the first image is returned. ``seed`` is round 0's unless
+    the item has its own. ``reference`` judges every image too (a held-out critic, or the truth where it is
+    known); its opinion is recorded and never used. ``like`` is a request whose steps, size and guidance every
+    image shares. A first round that ``play`` made already is ``opened``, and ``lent`` is another item's
+    critique for a policy that shuffles. A failed generation or critique is part of the story and raises
+    nothing; InputError is raised for an unusable request or policy, and for a policy that lacks an aid.
     """
     item = request if isinstance(request, Item) else Item(prompt=request, source=source)
     if isinstance(request, Item) and source is not None:
         raise InputError("give the source image in the item, not beside it")
     chosen = preset(policy) if isinstance(policy, str) else policy
+    if reward is None and (chosen.gated or chosen.propose != "same"):
+        raise InputError(f"policy {chosen.name!r} goes by what a critic says; give one")
     helped = aids or Aids()
     table = Table(generator, reward, chosen, seed if item.seed is None else item.seed, reference, like)
     state = State(item, chosen, table.steps, helped.prices, lent)
@@ -104,7 +107,7 @@ class Table:
     """Where rounds are played: a generator and those who look at what it makes. ``seed`` is round 0's."""
 
     generator: Generator
-    reward: Reward
+    reward: Reward | None
     policy: Policy
     seed: int
     reference: Reward | None = None
@@ -153,7 +156,7 @@ class Table:
             return replace(base, error=unreadable, seconds=time.perf_counter() - started)
         sample = Sample(prompt=item.prompt, image=image, source=item.source, id=label)
         with metered() as meter:
-            critique = await self.reward(sample)
+            critique = None if self.reward is None else await self.reward(sample)
         seconds = time.perf_counter() - started
         opinion = None if self.reference is None else await self.reference(sample)
         return replace(

@@ -95,7 +95,7 @@ def stop(state: State) -> Stop | None:
         if not lacking(policy, critique):
             return "all_aspects_ok"
     if count_images(rounds) >= state.max_images:
-        return "budget" if isinstance(critique, Critique) else "critic_failed"
+        return "critic_failed" if isinstance(critique, Failure) else "budget"
     spent = _spent(state)
     if spent is not None:
         return spent

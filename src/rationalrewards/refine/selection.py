@@ -89,7 +89,8 @@ async def choose(
     with metered() as meter:
         asked = [*played] if selector is None else await _opinions(selector, item, played)
         at = {r.index: r for r in (*rounds, *asked)}
-        ranked = sorted((r for r in asked if _score(r) is not None), key=lambda r: -(_score(r) or 0.0))
+        scored = [(score, r) for r in asked if (score := _score(r)) is not None]
+        ranked = [r for _, r in sorted(scored, key=lambda pair: -pair[0])]
         if best is None:
             best = next((r.index for r in ranked or asked if r.image is not None), None)
         elif policy.accept == "replace":

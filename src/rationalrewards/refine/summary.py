@@ -102,7 +102,8 @@ def summarise(
     of returned images with every applicable aspect fine, see `fine_from`) and ``perfect`` (every one at the
     top) with Wilson intervals (all six ``None`` when nothing was judged), the counts ``improved``,
     ``unchanged``, ``worse``, ``failed`` (an image, or its judgement, is missing), and ``failures`` by kind
-    over all rounds. ``reference`` is ``None`` when no round has one. ``evaluations`` is ``None``
+    over all rounds. ``reference`` is ``None`` when no round has one, ``critic`` when there are images and
+    nobody judged them. ``evaluations`` is ``None``
     when the steps of some image are unknown, ``money`` when some cost has no price. ``asked`` counts what was
     asked besides: rewrites, requests that a guard looked at and rejected, comparisons by a selector and those
     that the newer image won, each with the failed ones.
@@ -115,7 +116,7 @@ def summarise(
     seconds = 0.0
     known: dict[str, float | None] = {"evaluations": 0, "money": 0.0}
     asked: Counter[str] = Counter()
-    referenced = False
+    judged: set[Judge] = set()
     for record in records:
         items += 1
         with_image += record["best"] is not None
@@ -129,16 +130,16 @@ def summarise(
             known[name] = None if so_far is None or more is None else so_far + more
         for aside in record["asides"]:
             asked.update(asked_besides(aside))
-        referenced = referenced or any(r["reference"] is not None for r in record["rounds"])
         for judge, side in sides.items():
             side.add(record, judge, scale)
+            judged |= {judge for played in record["rounds"] if played[judge] is not None}
     return {
         "items": items,
         "with_image": with_image,
         "returned_refined": refined,
         "stops": dict(stops.most_common()),
-        "critic": sides["critic"].to_dict(seed),
-        "reference": sides["reference"].to_dict(seed) if referenced else None,
+        "critic": sides["critic"].to_dict(seed) if "critic" in judged or not costs["images"] else None,
+        "reference": sides["reference"].to_dict(seed) if "reference" in judged else None,
         "generation_errors": dict(errors),
         "asked": dict(asked),
         "cost": {**{name: costs[name] for name in _COSTS}, **known, "seconds": round(seconds, 3)},

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rationalrewards.refine.compare import difference
 from rationalrewards.report.chart import Chart
 from rationalrewards.report.page import write_page
 from rationalrewards.report.plot import axis_over
@@ -27,7 +28,10 @@ def comparison_view(found: Mapping[str, Any]) -> dict[str, Any]:
         **found,
         "series": {name: n % _SERIES + 1 for n, name in enumerate(arms)},
         "charts": [made for cost, title in AXES.items() if (made := _chart(arms, cost, title))],
-        "tables": {level: _table(found["differences"], list(arms), level) for level in found["levels"]}
+        "tables": {
+            level: {one: [difference(found, one, other, level) for other in arms] for one in arms}
+            for level in found["levels"]
+        }
         if len(arms) > 1
         else {},
     }
@@ -58,17 +62,3 @@ def _points(curve: Sequence[Mapping[str, Any]], cost: str) -> list[dict[str, Any
         if spent is not None and point["mean"] is not None:
             found.append({**point, "x": spent})
     return found
-
-
-def _table(
-    differences: Sequence[Mapping[str, Any]], names: Sequence[str], level: int
-) -> dict[str, list[dict[str, Any] | None]]:
-    """Row minus column, at one level."""
-    known: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in differences:
-        figure = row["figure"]
-        if row["level"] == level and figure is not None:
-            known[row["one"], row["other"]] = figure
-            turned = {"mean": -figure["mean"], "low": -figure["high"], "high": -figure["low"]}
-            known[row["other"], row["one"]] = {**figure, **turned}
-    return {one: [known.get((one, other)) for other in names] for one in names}

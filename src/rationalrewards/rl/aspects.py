@@ -46,8 +46,9 @@ def _shares(critiques: Sequence[Critique], weights: Mapping[str, float]) -> dict
 
 
 def _reward(critique: Critique, shares: Mapping[str, float], scale: tuple[float, float]) -> float | None:
-    if not shares:
-        return None
     low, high = scale
-    mean = sum(share * (critique.scores[aspect] or 0.0) for aspect, share in shares.items())
-    return (mean - low) / (high - low)
+    counting = [(share, critique.scores[aspect]) for aspect, share in shares.items()]
+    parts = [share * score for share, score in counting if score is not None]
+    if not parts or len(parts) < len(counting):
+        return None
+    return (sum(parts) - low) / (high - low)

@@ -22,6 +22,7 @@ from rationalrewards.parrot.stored import SFT
 from rationalrewards.preferences.base import group_of
 from rationalrewards.rubric import Rubric
 from rationalrewards.rubric.prompts import kind_of, request_of
+from rationalrewards.runs import read_card
 from rationalrewards.types import InputError
 
 _KEYS = {"id", "kind", "messages", "images"}
@@ -141,8 +142,7 @@ def _source(path: Path, rubric: str | None) -> Source:
     file = path / SFT if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"there is no {file}; give a finished parrot run, or a file such as sft.jsonl")
-    card = file.parent / "run.json"
-    about: dict[str, Any] = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    about = read_card(file.parent)
     name = rubric or about.get("config", {}).get("rubric") or _task_of(file)
     found = Rubric.load(name)
     if (made_with := about.get("rubric_hash", found.hash)) != found.hash:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from rationalrewards.rubric import Prompt
+from rationalrewards.types import Critique
 from rationalrewards.world.drawing import Pixels
-from rationalrewards.world.looking import wanted
 from rationalrewards.world.oracle import Dials, Oracle
 from rationalrewards.world.preferences import answers
 from rationalrewards.world.scenes import PLACES
@@ -78,14 +78,12 @@ def _lesson(oracle: Oracle, task: Task, images: Sequence[Pixels], kind: Kind, rn
         return Lesson(rubric.pairwise(task.prompt), (*source, *images), reply)
     image = rng.choice(images)
     asked = rubric.pointwise(task.prompt)
+    reply = oracle.score(task.prompt, Image.fromarray(image), before, draw).text
     if kind == "look":  # the same question without the rubric: only what a critique begins with
         asked = replace(asked, system="")
-        seen = oracle.opinion(
-            task.prompt, Image.fromarray(image), before, rng, invents=False, vague=False
-        ).seen
-        reply = f"{wanted(task.prompt, before)} Seen: {seen}\n"
-    else:
-        reply = oracle.score(task.prompt, Image.fromarray(image), before, draw).text
+        read = rubric.read(reply)
+        assert isinstance(read, Critique)
+        reply = f"{read.analysis}\n"
     return Lesson(asked, (*source, image), reply)
 
 

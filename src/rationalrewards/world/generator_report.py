@@ -20,7 +20,7 @@ from tqdm import tqdm
 from rationalrewards.evaluation.statistics import wilson
 from rationalrewards.runs import versions, write_json
 from rationalrewards.world.captions import STYLES, Style
-from rationalrewards.world.drawing import SIZE, Pixels, render
+from rationalrewards.world.drawing import SIZE, Pixels
 from rationalrewards.world.edits import EDIT_KINDS, EditKind, parse_edit
 from rationalrewards.world.tasks import Task, sample_task, truth
 
@@ -118,7 +118,7 @@ def edit_tasks(kind: EditKind, style: Style, n: int, seed: str) -> list[Task]:
 
 
 def _edited(edit: Editor, tasks: Sequence[Task], seed: int) -> Sequence[Pixels]:
-    sources = np.stack([render(task.source_scene) for task in tasks if task.source_scene is not None])
+    sources = np.stack([task.source for task in tasks if task.source is not None])
     return list(edit([task.prompt for task in tasks], range(seed, seed + len(tasks)), sources))
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from rationalrewards.world.captions import CaptionError, parse
 from rationalrewards.world.drawing import render
 from rationalrewards.world.edits import parse_edit
-from rationalrewards.world.scenes import Group, Scene, Thing, Wish, related, sample_scene
-from rationalrewards.world.scoring import judge, match
+from rationalrewards.world.scenes import Scene, Wish, sample_scene
+from rationalrewards.world.scoring import fits, judge, match, violation
 
 _DRAWN = 48  # a colour left open is right by chance in one of five scenes, a relation in one of three
 
@@ -66,27 +66,16 @@ def _share(wish: Wish, scene: Scene) -> float:
     held: list[bool] = []
     for group, found in zip(wish.groups, cells, strict=True):
         wanted = group.count or 2
-        right = sum(_fits(group, scene.at(cell)) for cell in found)
+        right = sum(fits(group, thing) for thing in scene.things if thing.cell in found)
         held += [n < right for n in range(wanted)]
     if wish.relation is not None:
-        first, relation, second = cells[0], wish.relation, cells[1]
-        both = bool(first and second)
-        held.append(both and all(related(a, relation, b) for a in first for b in second))
+        held.append(bool(cells[0] and cells[1]) and violation(wish, cells[0], cells[1]) is None)
     if wish.background is not None:
         held.append(scene.background == wish.background)
     if wish.word is not None:
         sign = scene.sign
         held.append(sign is not None and sign.word == wish.word and wish.word_cell in (None, sign.cell))
     return sum(held) / len(held)
-
-
-def _fits(group: Group, thing: object) -> bool:
-    return (
-        isinstance(thing, Thing)
-        and group.colour in (None, thing.colour)
-        and group.shape in (None, thing.shape)
-        and (group.cells is None or thing.cell in group.cells)
-    )
 
 
 def _kept_edit(original: str, rewritten: str) -> Kept:

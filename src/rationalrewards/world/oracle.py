@@ -101,7 +101,6 @@ class Opinion:
     """
 
     seen: str
-
     scores: Scores
     expected: Scores
     flaws: tuple[Flaw, ...]

@@ -17,10 +17,13 @@ from rationalrewards.world.scenes import Scene, Wish, sample_scene
 _CANDIDATES = 60
 
 
-def repair_request(request: str, wish: Wish, seen: Scene, rng: random.Random) -> str:
-    """A full caption that fulfils ``wish`` and keeps as much of the image's scene as possible."""
+def repair_request(request: str, wish: Wish, seen: Scene | None, rng: random.Random) -> str:
+    """A full caption that fulfils ``wish`` and keeps as much of the image's scene as possible, if it was
+    ``seen``."""
     if all(group.cells is not None for group in wish.groups):
         return plain(request)  # there is nothing left to make precise
+    if seen is None:
+        return write(wish_of(sample_scene(wish, rng)), "full")
     candidates = [sample_scene(wish, rng) for _ in range(_CANDIDATES)]
     chosen = max(candidates, key=lambda scene: _kept(scene, seen))
     if wish.background is None:

@@ -116,7 +116,7 @@ def _request_flaws(wish: Wish, found: Analysis) -> list[Flaw]:
         )
         for thing in extra
     ]
-    wrong = _violation(wish, cells[0], cells[1]) if wish.relation else None
+    wrong = violation(wish, cells[0], cells[1]) if wish.relation else None
     if wrong is not None:
         (a, b), first, second = wrong, wish.groups[0], wish.groups[1]
         text = f"The {_noun(first)} at {PLACES[a]} is not {wish.relation} the {_noun(second)} at {PLACES[b]}."
@@ -130,7 +130,7 @@ def _request_flaws(wish: Wish, found: Analysis) -> list[Flaw]:
     return flaws + _word_flaws(wish.word, wish.word_cell, scene.sign)
 
 
-def _violation(wish: Wish, first: Sequence[int], second: Sequence[int]) -> tuple[int, int] | None:
+def violation(wish: Wish, first: Sequence[int], second: Sequence[int]) -> tuple[int, int] | None:
     """The first two cells of the related groups between which the relation does not hold."""
     if wish.relation is None:
         return None
@@ -168,7 +168,7 @@ def match(wish: Wish, things: Sequence[Thing]) -> tuple[list[Flaw], list[list[in
             [things[c].cell for (g, _), c in zip(slots, chosen, strict=True) if c >= 0 and g == n]
             for n in (0, 1)
         ]
-        broken = _WRONG if _violation(wish, *sides) else 0.0
+        broken = _WRONG if violation(wish, *sides) else 0.0
         return sum(used) + broken + _EXTRA * (len(things) - sum(c >= 0 for c in chosen))
 
     best = min(permutations(options, len(slots)), key=total) if slots else ()
@@ -183,7 +183,7 @@ def match(wish: Wish, things: Sequence[Thing]) -> tuple[list[Flaw], list[list[in
     extra = [thing for i, thing in enumerate(things) if i not in best]
     for g, group in enumerate(wish.groups):
         if group.count is None:  # "some": any further thing of the kind is welcome
-            welcome = [thing for thing in extra if _mismatch(group, thing) == 0]
+            welcome = [thing for thing in extra if fits(group, thing)]
             cells[g] += [thing.cell for thing in welcome]
             extra = [thing for thing in extra if thing not in welcome]
     return flaws, cells, extra
@@ -192,6 +192,11 @@ def match(wish: Wish, things: Sequence[Thing]) -> tuple[list[Flaw], list[list[in
 def _slots(group: Group) -> list[Group]:
     places: Sequence[int | None] = group.cells or [None] * (group.count or 2)
     return [replace(group, count=1, cells=None if cell is None else (cell,)) for cell in places]
+
+
+def fits(group: Group, thing: Thing) -> bool:
+    """Is the thing of the kind and in one of the places that the group asks for?"""
+    return not _slot_flaws(group, thing)
 
 
 def _mismatch(slot: Group, thing: Thing) -> float:

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 from rationalrewards.refine.questions import Asked, part_of
 from rationalrewards.rubric.definition import Task
-from rationalrewards.world.captions import parse, plain, wish_of, write
+from rationalrewards.world.captions import parse
 from rationalrewards.world.edits import parse_edit, write_edit
 from rationalrewards.world.intent import kept
 from rationalrewards.world.oracle import Oracle, Reply
-from rationalrewards.world.scenes import sample_scene
+from rationalrewards.world.repair import repair_request
 
 _CONTENT = 3.5  # scores from here on ask for nothing
 _SCORE = re.compile(r": ([\d.]+)$", re.MULTILINE)
@@ -48,10 +48,7 @@ def _rewritten(request: str, task: Task, text: str, rng: random.Random) -> str:
         return part_of(text, "tried") or request
     if task == "edit":
         return write_edit(parse_edit(request))
-    wish = parse(request)
-    if all(group.cells is not None for group in wish.groups):
-        return plain(request)  # there is nothing left to make precise
-    return write(wish_of(sample_scene(wish, rng)), "full")
+    return repair_request(request, parse(request), None, rng)
 
 
 def _listed(missing: Iterable[str]) -> str:

@@ -10,23 +10,16 @@ import torch
 from torch import Tensor
 
 from rationalrewards.images import load
-from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
-from rationalrewards.rl.policies.latents import even_sigmas, seeded, unpacked
+from rationalrewards.rl.policies.base import Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.latents import Packed, seeded, unpacked
 from rationalrewards.types import ImageLike
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class FluxPolicy:
-    """Latents are packed, (N, tokens, 4 C) with a token for 16 x 16 pixels, of which width and height must be
-    multiples. Guidance is an input of the network.
-    """
-
-    def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self.network = pipeline.transformer
-        self.targets = attention_layers(self.network)
+class FluxPolicy(Packed):
+    """Guidance is an input of the network."""
 
     @torch.no_grad()
     def encode(
@@ -47,22 +40,9 @@ class FluxPolicy:
             rows["guidance"] = torch.full([len(prompts)], guidance, device=text.device)
         return Conditioning(rows, (self._grid(size),), guidance=guidance)
 
-    def _grid(self, size: Size) -> tuple[int, int]:
-        side = self.pipeline.vae_scale_factor * 2
-        return size[1] // side, size[0] // side
-
     def noise(self, seeds: Sequence[int], size: Size) -> Tensor:
         drawn: Tensor = self.pipeline.prepare_latents(*self._shape(seeds, size), seeded(seeds))[0]
         return drawn
-
-    def _shape(self, rows: Sequence[Any], size: Size) -> tuple[Any, ...]:
-        """The first arguments of ``prepare_latents``: number, channels, height, width, dtype, device."""
-        channels = self.network.config.in_channels // 4
-        return len(rows), channels, size[1], size[0], self.network.dtype, self.network.device
-
-    def sigmas(self, steps: int, size: Size) -> Tensor:
-        height, width = self._grid(size)
-        return even_sigmas(self.pipeline.scheduler, steps, height * width)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Conditioning) -> Tensor:
         rows, text = condition.rows, condition.rows["text"]
@@ -143,8 +123,7 @@ class KontextPolicy(FluxPolicy):
         return max(round(width) // side, 1) * side, max(round(height) // side, 1) * side
 
     def noise(self, seeds: Sequence[int], size: Size) -> Tensor:
-        drawn: Tensor = self.pipeline.prepare_latents(None, *self._shape(seeds, size), seeded(seeds))[0]
-        return drawn
+        return self._beside_a_source(seeds, size)
 
 
 def _places(image: int, grid: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the families built on diffusers share: random generators, schedules, and the packing of latents."""
+"""What the families built on diffusers share: random generators, schedules, and packed latents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from rationalrewards.rl.policies.base import Size, attention_layers
 
 
 def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -32,6 +34,37 @@ def even_sigmas(scheduler: Any, steps: int, tokens: int) -> Tensor:
     scheduler.set_timesteps(sigmas=evenly, mu=token_shift(scheduler, tokens), device="cpu")
     sigmas: Tensor = scheduler.sigmas
     return sigmas
+
+
+class Packed:
+    """What FLUX and Qwen-Image have in common: latents (N, tokens, 4 C), a token for 16 x 16 pixels.
+
+    Width and height must be multiples of 16. The schedule is shifted by the number of tokens.
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.network = pipeline.transformer
+        self.targets = attention_layers(self.network)
+
+    def sigmas(self, steps: int, size: Size) -> Tensor:
+        height, width = self._grid(size)
+        return even_sigmas(self.pipeline.scheduler, steps, height * width)
+
+    def _grid(self, size: Size) -> tuple[int, int]:
+        """Height and width in tokens."""
+        side = self.pipeline.vae_scale_factor * 2
+        return size[1] // side, size[0] // side
+
+    def _shape(self, rows: Sequence[Any], size: Size) -> tuple[Any, ...]:
+        """The first arguments of ``prepare_latents``: number, channels, height, width, dtype, device."""
+        channels = self.network.config.in_channels // 4
+        return len(rows), channels, size[1], size[0], self.network.dtype, self.network.device
+
+    def _beside_a_source(self, seeds: Sequence[int], size: Size) -> Tensor:
+        """Noise from a pipeline that also edits."""
+        drawn: Tensor = self.pipeline.prepare_latents(None, *self._shape(seeds, size), seeded(seeds))[0]
+        return drawn
 
 
 def unpacked(x: Tensor, grid: tuple[int, int]) -> Tensor:

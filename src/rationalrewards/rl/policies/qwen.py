@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rationalrewards.images import load
-from rationalrewards.rl.policies.base import Conditioning, Size, attention_layers, from_text_only
-from rationalrewards.rl.policies.latents import even_sigmas, seeded, unpacked
+from rationalrewards.rl.policies.base import Conditioning, Size, from_text_only
+from rationalrewards.rl.policies.latents import Packed, seeded, unpacked
 from rationalrewards.types import ImageLike, InputError
 
 if TYPE_CHECKING:
@@ -22,18 +22,10 @@ SOURCE_AREA = 1024 * 1024  # pixels; of the image that the autoencoder sees
 SEEN_AREA = 384 * 384  # pixels; of the image that Edit-Plus shows to its text encoder
 
 
-class QwenPolicy:
-    """Latents are packed, (N, tokens, 4 C) with a token for 16 x 16 pixels, of which width and height must be
-    multiples.
-
-    Guidance is classifier-free, in a second call, after which each token's velocity is scaled back to the
+class QwenPolicy(Packed):
+    """Guidance is classifier-free, in a second call, after which each token's velocity is scaled back to the
     length that it has without.
     """
-
-    def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self.network = pipeline.transformer
-        self.targets = attention_layers(self.network)
 
     @torch.no_grad()
     def encode(
@@ -54,22 +46,9 @@ class QwenPolicy:
             mask = text.new_ones(text.shape[:2])
         return Conditioning({"text": text, "mask": mask.bool()}, (self._grid(size),))
 
-    def _grid(self, size: Size) -> tuple[int, int]:
-        side = self.pipeline.vae_scale_factor * 2
-        return size[1] // side, size[0] // side
-
     def noise(self, seeds: Sequence[int], size: Size) -> Tensor:
         drawn: Tensor = self.pipeline.prepare_latents(*self._shape(seeds, size), seeded(seeds))
         return drawn
-
-    def _shape(self, rows: Sequence[Any], size: Size) -> tuple[Any, ...]:
-        """The first arguments of ``prepare_latents``: number, channels, height, width, dtype, device."""
-        channels = self.network.config.in_channels // 4
-        return len(rows), channels, size[1], size[0], self.network.dtype, self.network.device
-
-    def sigmas(self, steps: int, size: Size) -> Tensor:
-        height, width = self._grid(size)
-        return even_sigmas(self.pipeline.scheduler, steps, height * width)
 
     def velocity(self, x: Tensor, t: Tensor, condition: Conditioning) -> Tensor:
         rows, mask = condition.rows, condition.rows["mask"]
@@ -167,5 +146,4 @@ class QwenEditPolicy(QwenPolicy):
         return width, height
 
     def noise(self, seeds: Sequence[int], size: Size) -> Tensor:
-        drawn: Tensor = self.pipeline.prepare_latents(None, *self._shape(seeds, size), seeded(seeds))[0]
-        return drawn
+        return self._beside_a_source(seeds, size)
