@@ -114,9 +114,7 @@ def test_a_request_cannot_close_its_marks() -> None:
 
 def test_the_users_wording_takes_request_questions_and_images(tmp_path: Path) -> None:
     task = Task(id="t", key="t", prompt="an owl {{image}}", group="alter")
-    question = Question(
-        id="q", kind="alter", text="", names=("a",), low=1, high=5, shows=("source", "image")
-    )
+    question = Question(id="q", kind="alter", text="", names=("a",), low=1, high=5, shows=("source", "image"))
     file = tmp_path / "p.json"
     file.write_text(json.dumps({"adjust": "Edit: <edit_prompt>. {{questions}} Images:", "add": "no"}))
     wording = Wording.read(file)
