@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rationalrewards.parrot.letters import POSITIONAL, letters_in, swap_comparison, swap_letters
+from rationalrewards.parrot.letters import POSITIONAL, letters_in, swap_comparison, swap_letters, swap_text
 from rationalrewards.types import Comparison
 
 NAMES = [
@@ -79,6 +79,29 @@ def test_any_text_survives(text: str) -> None:
     assert swap_letters(swap_letters(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("Wanted: a dog. Image A: fits. Image B: no dog.", "Wanted: a dog. Image A: no dog. Image B: fits."),
+        ("Image B: dull.\nImage A: A red dog.\n", "Image B: A red dog.\nImage A: dull.\n"),
+        ("A: sharp. B: dull.", "A: dull. B: sharp."),
+        ("Image A: sharper than B. Image B: dull.", "Image B: sharper than A. Image A: dull."),
+        ("Image A: sharp. Image B: dull. So A wins.", "Image B: sharp. Image A: dull. So B wins."),
+        ("Image A: sharp. Image A: dull.", "Image B: sharp. Image B: dull."),
+        ("Image A: sharp.", "Image B: sharp."),
+    ],
+)
+def test_passages_change_places_where_each_speaks_of_its_own_image_only(text: str, swapped: str) -> None:
+    assert swap_text(text) == swapped
+    assert swap_text(swapped) == text
+
+
+@given(st.lists(st.sampled_from([*WORDS, "Image A: ", "Image B: ", "\n", ". "]), max_size=12))
+def test_swapping_a_text_twice_gives_it_again(pieces: list[str]) -> None:
+    text = " ".join(pieces)
+    assert swap_text(swap_text(text)) == text
+
+
 def test_swapped_comparison_is_an_involution_and_moves_everything() -> None:
     said = Comparison(
         scores_a={"x": 4.0},
@@ -89,7 +112,7 @@ def test_swapped_comparison_is_an_involution_and_moves_everything() -> None:
         summary="Better overall: A.",
     )
     swapped = swap_comparison(said)
-    assert swapped.justifications == {"x": "Image B: crisp. Image A: A blurred circle."}
+    assert swapped.justifications == {"x": "Image A: A blurred circle. Image B: crisp."}
     assert (swapped.winner, swapped.winners, swapped.summary) == ("B", {"x": "B"}, "Better overall: B.")
     assert swapped.analysis == said.analysis
     assert swap_comparison(swapped) == said

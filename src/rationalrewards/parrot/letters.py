@@ -48,6 +48,10 @@ _SUBJECT = re.compile(
 )
 _PAST = re.compile(r"\s+(?!red\b)[a-z]+(?:ed|ept|ost|ave|eft|ew)\b")
 _CLOSED = re.compile(r"\s*(?:$|[.,;:!?)\]}/|\"”’'*_=<>&+~–—（），。：；、\n])")
+_HEADING = re.compile(
+    rf"(?:^|(?<=[.!?\n])\s)(?:[*#-]\s?)*(?:(?:{_NAMED})\s)?([AB])\*{{0,2}}:\**\s",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 POSITIONAL = re.compile(
     rf"\b(?:first|second|left|right|former|latter|1st|2nd)(?:[\s-]*(?:hand|most))?\s+(?:one|{_NAMED})\b"
@@ -75,18 +79,44 @@ def letters_in(text: str) -> list[tuple[int, str]]:
     return [(start, letter.upper()) for start, letter in _names(text)]
 
 
+def swap_text(text: str) -> str:
+    """``swap_letters``, but what is said of one image and then of the other is still said of A first.
+
+    "Image A: sharp. Image B: dull." becomes "Image A: dull. Image B: sharp.": who learns from both orders
+    should not have to guess which image comes first. Only where each passage names no image but in its
+    heading; its own inverse.
+    """
+    exchanged = _exchanged(text)
+    if exchanged is None or len(letters_in(exchanged)) != 2:
+        return swap_letters(text)
+    return exchanged
+
+
 def swap_comparison(comparison: Comparison) -> Comparison:
-    """What would have been said of the swapped pair: numbers, winners and the letters in all texts.
+    """What would have been said of the swapped pair: numbers, winners and all texts (``swap_text``).
 
     Its own inverse. ``raw`` is dropped, because it still has the letters it was written with.
     """
     return replace(
         comparison.swapped(),
-        justifications={aspect: swap_letters(text) for aspect, text in comparison.justifications.items()},
-        analysis=swap_letters(comparison.analysis),
-        summary=swap_letters(comparison.summary),
+        justifications={aspect: swap_text(text) for aspect, text in comparison.justifications.items()},
+        analysis=swap_text(comparison.analysis),
+        summary=swap_text(comparison.summary),
         raw="",
     )
+
+
+def _exchanged(text: str) -> str | None:
+    """Two passages, headed by an image's name each, with their contents exchanged; ``None`` for others."""
+    heads = list(_HEADING.finditer(text))
+    if [(head.start(1), head[1]) for head in heads] != letters_in(text) or len(heads) != 2:
+        return None
+    (first, second), stop = heads, len(text.rstrip())
+    if first[1] == second[1]:
+        return None
+    one, two = text[first.end() : second.start()].rstrip(), text[second.end() : stop]
+    between = text[first.end() + len(one) : second.end()]
+    return f"{text[: first.end()]}{two}{between}{one}{text[stop:]}"
 
 
 def _names(text: str) -> list[tuple[int, str]]:

@@ -24,7 +24,7 @@ from rationalrewards.world.preferences import answers
 from rationalrewards.world.scenes import PLACES
 from rationalrewards.world.tasks import Task, sample_task
 
-CARELESS = Dials(recall=0.85, hallucination=0.1, vague=0.05)
+CARELESS = Dials(recall=0.95, hallucination=0.05, vague=0.02)
 """The judge whose critiques the base model has read."""
 
 Kind = Literal["look", "pointwise", "pairwise"]
@@ -37,7 +37,9 @@ RUNNING_WORDS = (
     " is not clean.",
     " was altered.",
     " is missing.",
+    " is missing,",
     " instead of",
+    " is altered",
     " is wrong,",
     " fits,",
 )

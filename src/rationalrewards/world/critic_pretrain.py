@@ -35,17 +35,17 @@ CORPUS = 6000
 SEEING_STEPS = 700
 CURRICULUM = (
     (0.0, (1.0, 0.0, 0.0)),
-    (0.06, (0.6, 0.4, 0.0)),
-    (0.3, (0.5, 0.2, 0.3)),
-    (0.85, (0.1, 0.4, 0.5)),
+    (0.06, (0.7, 0.3, 0.0)),
+    (0.25, (0.5, 0.25, 0.25)),
+    (0.8, (0.1, 0.4, 0.5)),
 )
 """From this share of the steps on: weights of looking, pointwise and pairwise critiques."""
 _JITTERED = len(JITTER) ** 2
 _THINGS = len(COLOURS) * len(SHAPES)
 _KINDS = 1 + _THINGS + len(WORDS)  # nothing, things wherever in their cell, signs
 # Whether there is a flaw is a few tokens among a hundred, and what most of the others follow from.
-_DECISIVE = 6.0
-_VERDICTS = (" fits,", " is wrong,")
+_DECISIVE = 3.0
+_VERDICTS = (" fits,", " is wrong,", " is altered")
 _ASKED = ("## Justification:\n", "Image A: ", "Image B: ")  # what follows says whether something is wrong
 _LENGTHS = 16  # sequences are padded to a multiple of it
 POOL = 16  # batches that are sorted by length together

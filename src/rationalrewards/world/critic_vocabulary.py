@@ -48,10 +48,12 @@ def phrases(texts: Sequence[str], at_least: int) -> list[str]:
     """What ``texts`` repeat whole: runs of sentences and lines that occur ``at_least`` times and nearly
     never apart.
 
-    Scores are never part of a phrase. Longest first.
+    Numbers are never part of a phrase, nor is the rest of a sentence after one. Longest first.
     """
-    pieces = [part for text in texts for part in _SCORE.split(text)[::2]]
-    runs = [[segment for segment in _SEGMENT.split(piece) if segment] for piece in pieces]
+    runs: list[list[str]] = []
+    for text in texts:
+        first, *later = ([*filter(None, _SEGMENT.split(part))] for part in _SCORE.split(text)[::2])
+        runs += [first, *(segments[1:] for segments in later)]
     while True:
         single = Counter(segment for run in runs for segment in run)
         double = Counter(pair for run in runs for pair in pairwise(run))
@@ -104,7 +106,11 @@ def make_tokenizer(
     )
     from transformers import PreTrainedTokenizerFast
 
-    added = list(dict.fromkeys([*whole, *phrases(texts, at_least)]))
+    whole = list(whole)
+    # Two tokens may not want the same space: engines disagree about which of them gets it.
+    spaced = tuple(passage for passage in whole if passage.startswith(" "))
+    found = [phrase for phrase in phrases(texts, at_least) if not f" {phrase}".startswith(spaced)]
+    added = list(dict.fromkeys([*whole, *found]))
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(

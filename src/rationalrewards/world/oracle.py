@@ -21,7 +21,7 @@ from rationalrewards.world.analyser import analyse
 from rationalrewards.world.captions import parse
 from rationalrewards.world.edits import parse_edit
 from rationalrewards.world.faults import Scores, invented_flaw, mangled, on_scale, sided
-from rationalrewards.world.looking import looked_at, wanted
+from rationalrewards.world.looking import compared, wanted
 from rationalrewards.world.repair import repair_edit, repair_request
 from rationalrewards.world.scoring import Flaw, Truth, judge, score
 
@@ -223,7 +223,7 @@ class Oracle:
             faults.append("vague")
         said |= {a: "The request asks for no text." for a, value in scores.items() if value is None}
         doubted = tuple(claim.text for claim in wrong if claim not in trusted)
-        seen = looked_at(image, flaws)
+        seen = compared(request, image, source, flaws)
         return Opinion(seen, scores, expected, tuple(flaws), said, tuple(dict.fromkeys(faults)), doubted)
 
     def _repaired(self, request: str, image: Image, source: Image | None, rng: random.Random) -> str:

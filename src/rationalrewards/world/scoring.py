@@ -119,7 +119,7 @@ def _request_flaws(wish: Wish, found: Analysis) -> list[Flaw]:
     wrong = violation(wish, cells[0], cells[1]) if wish.relation else None
     if wrong is not None:
         (a, b), first, second = wrong, wish.groups[0], wish.groups[1]
-        text = f"The {_noun(first)} at {PLACES[a]} is not {wish.relation} the {_noun(second)} at {PLACES[b]}."
+        text = f"The {noun(first)} at {PLACES[a]} is not {wish.relation} the {noun(second)} at {PLACES[b]}."
         flaws.append(Flaw("text_faithfulness", text, _WRONG))
     if wish.background not in (None, scene.background):
         text = f"The background is {scene.background} instead of {wish.background}."
@@ -176,7 +176,7 @@ def match(wish: Wish, things: Sequence[Thing]) -> tuple[list[Flaw], list[list[in
     cells: list[list[int]] = [[] for _ in wish.groups]
     for (g, slot), chosen in zip(slots, best, strict=True):
         if chosen < 0:
-            flaws.append(Flaw("text_faithfulness", f"A {_noun(slot)} is missing.", _MISSING))
+            flaws.append(Flaw("text_faithfulness", f"A {noun(slot)} is missing.", _MISSING))
             continue
         cells[g].append(things[chosen].cell)
         flaws += _slot_flaws(slot, things[chosen])
@@ -208,13 +208,14 @@ def _slot_flaws(slot: Group, thing: Thing) -> list[Flaw]:
     if slot.colour not in (None, thing.colour):
         wrong.append(f"The {thing.shape} at {PLACES[thing.cell]} is {thing.colour} instead of {slot.colour}.")
     if slot.shape not in (None, thing.shape):
-        wrong.append(f"There is a {name(thing)} at {PLACES[thing.cell]} instead of a {_noun(slot)}.")
+        wrong.append(f"There is a {name(thing)} at {PLACES[thing.cell]} instead of a {noun(slot)}.")
     if slot.cells is not None and thing.cell not in slot.cells:
         wrong.append(f"The {name(thing)} is at {PLACES[thing.cell]} instead of {PLACES[slot.cells[0]]}.")
     return [Flaw("text_faithfulness", text, _WRONG) for text in wrong]
 
 
-def _noun(group: Group) -> str:
+def noun(group: Group) -> str:
+    """A group's kind in words, as far as it is stated: ``red circle``, ``red thing``, ``circle``."""
     return " ".join(filter(None, (group.colour, group.shape or "thing")))
 
 
