@@ -52,11 +52,11 @@ class TrainCriticConfig(Config):
     """Which students to train: parrot, published, no-filter, plain (no anchor, no filter), scalar."""
     seeds: tuple[int, ...] = (0,)
     """One student of each kind for each seed."""
-    base_steps: int = Field(default=2000, ge=1)
+    base_steps: int = Field(default=4400, ge=1)
     """Optimiser steps of the base model, of 32 lessons."""
     pairs: int = Field(default=4000, ge=1)
     """Preference pairs for each of the two tasks."""
-    steps: int = Field(default=400, ge=1)
+    steps: int = Field(default=150, ge=1)
     """Optimiser steps of each student, of 32 samples."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of the students."""
@@ -147,8 +147,8 @@ def _student(
                 lr=config.lr,
                 precision="bf16",
                 validation=0.02,
-                eval_pairs=64,
-                eval_every=max(1, config.steps // 4),
+                eval_pairs=48,
+                eval_every=max(1, config.steps // 2),
                 eval_tokens=512,
                 seed=seed,
             )

@@ -201,6 +201,8 @@ def pretrain(
         optimiser.load_state_dict(state["optimiser"])
         data.rng.setstate(state["data"])
         step, spent = state["step"], state["spent"]
+        if step >= steps:
+            return model
     losses: list[float] = []
     with Ledger(out / "training.jsonl") as log, tqdm(total=steps, initial=step, unit="step") as bar:
         while step < steps:
@@ -223,11 +225,13 @@ def pretrain(
                 log.append(str(step), row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 losses.clear()
+                if step >= steps:  # before the state, which says that there is nothing left to do
+                    save(network, processor, model, "float16")
                 state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
                 state |= {"data": data.rng.getstate(), "step": step, "spent": spent}
                 torch.save(state, state_file.with_suffix(".part"))
                 state_file.with_suffix(".part").replace(state_file)
-    return save(network, processor, model, "float16")
+    return model
 
 
 def _loss(network: Any, inputs: dict[str, Tensor], asked: Tensor, verdicts: Tensor) -> Any:
