@@ -82,8 +82,8 @@ def reference_step(
     random: torch.Generator,
     settings: Settings,
 ) -> None:
-    """As public loops do it: old, reference and theta one after the other, by switching adapters, for all images
-    at every time of the sampler.
+    """As public loops do it: old, reference and theta one after the other, by switching adapters, for every
+    image at every time of the sampler.
     """
     network, times = policy.network, sigmas[:-1].to(clean.device)
     r, weight = worth.r.to(clean.device), worth.weight.to(clean.device)

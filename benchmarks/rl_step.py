@@ -4,15 +4,17 @@
     python benchmarks/rl_step.py --model sd3.5-m             a published size with random weights, on a GPU
     python benchmarks/rl_step.py --model flux1-dev           the same; or qwen-image --checkpointing
 
-The reference does what public loops of DiffusionNFT do: three passes (old, reference, theta with gradients) one
-after the other, adapters switched in between, for every image at every time of the sampler, each copy of a request
-encoded for itself, all rewards after the last image. Ours learns from images that count only, at two times each,
-leaves the old policy's pass out while theta is the old policy, and takes the distance to the reference in every
-fourth pass. Generator, requests, noise, reward, learning rate and number of optimiser steps in an epoch are the same.
+The reference does what public loops of DiffusionNFT do: three passes (old, reference, theta with gradients)
+one after the other, adapters switched in between, for every image at every time of the sampler, each copy of
+a request encoded for itself, all rewards after the last image. Ours learns from images that count only, at
+two times each, leaves the old policy's pass out while theta is the old policy, and takes the distance to the
+reference in every fourth pass. Generator, requests, noise, reward, learning rate and number of optimiser
+steps in an epoch are the same.
 
-In the world each schedule runs in a process of its own for so many CPU-minutes, one after the other. CPU time is
-that of sampling, judging and learning; loading and measuring are not in it. What is measured is the share of held-out
-requests that come out exactly right, with 95 % Wilson intervals. On a GPU nothing can be learnt, so an epoch is timed.
+In the world each schedule runs in a process of its own for so many CPU-minutes, one after the other. CPU time
+is that of sampling, judging and learning; loading and measuring are not in it. What is measured is the share
+of held-out requests that come out exactly right, with 95 % Wilson intervals. On a GPU nothing can be learnt,
+so an epoch is timed.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Plan:
     held_out: int = 200
     every: float = 30.0  # CPU-seconds between measurements
     seed: int = 0
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass
@@ -187,7 +189,7 @@ def show(both: dict[str, Found], plan: Plan) -> None:
 
 def _share(count: int, plan: Plan) -> str:
     e = wilson(count, plan.held_out)
-    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+    return f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
 def _late(rewards: list[float]) -> float:
