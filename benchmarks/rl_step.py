@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="of the old policy's decay; 0 is a copy"
     )
+    parser.add_argument("--timesteps", type=int, default=Settings.timesteps, help="of an image, ours")
     parser.add_argument("--side", type=int, default=512, help="pixels; not for the world")
     parser.add_argument("--micro", type=int, help="rows of a pass with gradients")
     parser.add_argument("--images", type=int, default=16, help="of an epoch; not for the world")
@@ -236,7 +237,7 @@ def main() -> None:
 
         rl_full_size.report(args.model, args.side, args.images, args.micro or 8, args.checkpointing)
         return
-    settings = Settings(micro=args.micro or Settings.micro)
+    settings = Settings(micro=args.micro or Settings.micro, timesteps=args.timesteps)
     plan = Plan(args.minutes, lr=args.lr, rate=args.rate, seed=args.seed, settings=settings)
     show(compare(plan), plan)
 
