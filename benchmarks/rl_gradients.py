@@ -2,8 +2,9 @@
 
     python benchmarks/rl_gradients.py        about a CPU-minute
 
-Prints cosines, at the start of training and without the distance to the reference: between the gradient of our
-step at so many times an image and a nearly exact one of the same images, and between those of other images.
+Prints cosines, at the start of training and without the distance to the reference: between the gradient of
+our step at so many times an image and a nearly exact one of the same images, and between those of other
+images.
 """
 
 from __future__ import annotations
