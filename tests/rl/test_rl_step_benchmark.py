@@ -1,0 +1,154 @@
+"""The benchmark of one step: both schedules do what they say, and pass as many rows as they say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fakes import tiny_pipelines
+from fakes.tiny_pipelines import SIDE
+from rationalrewards.rl.lora import Adapters, velocities
+from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss
+from rationalrewards.rl.policies import load_policy, policy_of
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import rl_full_size
+import rl_schedules
+import rl_step
+from rl_schedules import Settings, our_step, reference_step
+
+torch.set_num_threads(1)
+
+
+def small(schedule: str, **changed: Any) -> rl_step.Found:
+    """One epoch: the time is up after it."""
+    plan = rl_step.Plan(1e-9, prompts=2, group=4, sampling=3, held_out=4, **changed)
+    return rl_step.run(schedule, plan)
+
+
+def test_the_reference_passes_every_image_three_times_at_every_time() -> None:
+    found = small("reference")
+    assert (found.epochs, found.images) == (1, 8)
+    assert found.with_gradient == 8 * 3
+    assert found.without == 8 * 3 + 2 * 8 * 3  # sampling; old and reference
+    assert found.equivalents > found.with_gradient * 1.5 + found.without
+    assert found.curve[0] == small("ours").curve[0]
+
+
+def test_ours_passes_what_counts_twice_and_leaves_out_the_old_policy() -> None:
+    found = small("ours", settings=Settings(drift=0.0))
+    assert found.without == 8 * 3  # sampling alone
+    assert found.with_gradient in (0, 2 * 4, 2 * 8)  # a group counts as a whole, or not at all
+    assert 0 <= found.rewards[0] <= 1
+
+
+def moved(adapters: Adapters, before: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([(w - b).flatten() for w, b in zip(adapters.trained, before, strict=True)]).detach()
+
+
+@pytest.mark.parametrize("step", [reference_step, our_step])
+def test_both_take_the_step_that_the_equations_say(step: Any) -> None:
+    """At one time, with all weights different, against the sum of the losses put down by hand."""
+    policy = load_policy("world")
+    adapters = Adapters(policy.network, policy.targets, rank=2, alpha=4)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name in ("theta", "old"):
+            for weights in adapters.tensors(name).values():  # type: ignore[arg-type]
+                weights += 0.1 * torch.randn(weights.shape, generator=generator)
+    condition = policy.encode(["a red circle", "two blue squares"], (48, 48)).pick([0, 0, 1, 1])
+    clean = policy.noise(range(4), (48, 48))
+    worth = Advantages(torch.tensor([0.9, 0.1, 0.5, 0.3]), torch.tensor([1.0, 1.0, 0.0, 1.0]), 0.0, 0.0)
+    settings = Settings(drift=0.5, mix=0.7, timesteps=1, drift_every=1)
+    time = 0.4
+    sigmas = torch.tensor([time, 0.0]) if step is reference_step else torch.tensor([time, time])
+
+    before = [weights.detach().clone() for weights in adapters.trained]
+    optimizer = torch.optim.SGD(adapters.trained, lr=1.0)
+    step(
+        policy,
+        adapters,
+        optimizer,
+        clean,
+        condition,
+        worth,
+        sigmas,
+        torch.Generator().manual_seed(5),
+        settings,
+    )
+    found = moved(adapters, before)
+
+    with torch.no_grad():
+        for weights, old in zip(adapters.trained, before, strict=True):
+            weights.copy_(old)
+    random = torch.Generator().manual_seed(5)
+    if step is reference_step:
+        rows = torch.randperm(4, generator=random)
+        torch.randperm(1, generator=random)
+    else:
+        torch.randint(1, (1,), generator=random)
+        rows = torch.tensor([0, 1, 3])[torch.randperm(3, generator=random)]
+        torch.rand(3, generator=random)
+    noise = torch.randn(clean[rows].shape, generator=random)
+    t, told = torch.full((len(rows),), time), condition.pick(rows)
+    x = (1 - time) * clean[rows] + time * noise
+    v_old, v_ref = velocities(policy, adapters, ("old", "reference"), x, t, told)
+    v = policy.velocity(x, t, told)
+    losses = nft_loss(v, v_old, noise - clean[rows], t, worth.r[rows], 0.7) + 0.5 * drift_loss(v, v_ref)
+    optimizer.zero_grad()
+    ((worth.weight[rows] * losses).sum() / 3).backward()
+    rl_schedules.step(adapters, optimizer)
+    torch.testing.assert_close(found, moved(adapters, before), rtol=1e-3, atol=1e-6)
+    assert found.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "qwen-image"])
+def test_an_epoch_of_each_schedule_is_timed_on_every_family(family: str) -> None:
+    policy = policy_of(tiny_pipelines.build(family))
+    adapters = Adapters(policy.network, policy.targets, rank=2, alpha=4)
+    size = (SIDE, SIDE)
+    condition = policy.encode(["a red circle"], size)
+    once, backward = rl_schedules.flops(policy, policy.noise([0], size), condition)
+    assert once > 0 and 0.5 < backward < 2.5
+    steps = rl_full_size.SAMPLING
+    before = [weights.detach().clone() for weights in adapters.trained]
+    timed = {
+        step: rl_full_size.measure(
+            step, policy, adapters, condition, size, images=4, micro=4, backward=backward, epochs=1
+        )
+        for step in (reference_step, our_step)
+    }
+    assert moved(adapters, before).abs().max() > 0
+    assert timed[reference_step].equivalents == pytest.approx(4 * steps * (3 + 1 + backward))
+    looked = timed[our_step].equivalents - 4 * (steps + 2 * (1 + backward))
+    assert looked == pytest.approx(0) or looked == pytest.approx(4)
+    assert all(each.sampling > 0 and each.decoding > 0 and each.learning > 0 for each in timed.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "billions", "shape"),
+    [
+        ("sd3.5-m", 2.24, (1, 16, 64, 64)),
+        ("flux1-dev", 11.90, (1, 1024, 64)),
+        ("qwen-image", 20.43, (1, 1024, 64)),
+    ],
+)
+def test_full_sizes_have_the_published_shapes(model: str, billions: float, shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        policy = policy_of(rl_full_size.pipeline_of(model))
+    weights = sum(weight.numel() for weight in policy.network.parameters())
+    assert weights / 1e9 == pytest.approx(billions, abs=0.01)
+    condition = rl_full_size.told(model, 512, torch.device("meta"), torch.float32)
+    rows = {
+        **condition.rows,
+        **({"mask": torch.ones(1, 64, dtype=torch.bool)} if model == "qwen-image" else {}),
+    }
+    told = type(condition)(rows, condition.grids)
+    with torch.no_grad():
+        v = policy.velocity(torch.empty(shape, device="meta"), torch.empty(1, device="meta"), told)
+    assert v.shape == shape
+    assert len(policy.sigmas(10, (512, 512))) == 11
