@@ -58,7 +58,14 @@ def checked(config: RlConfig) -> dict[str, Any]:
     for item in (*material.training, *material.held_out):
         if item.source is not None:
             load(item.source)
-    adapted = check_policy(config.generator, config)
+    weights = check_policy(
+        config.generator,
+        config.size,
+        editing=material.training[0].source is not None,
+        lora=config.lora,
+        rank=config.rank,
+        alpha=config.scale,
+    )
     names = [spec for given in (config.critic, watched(config)) if given for _, spec in terms(given)]
 
     async def ask() -> None:
@@ -68,7 +75,11 @@ def checked(config: RlConfig) -> dict[str, Any]:
                     pass
 
     asyncio.run(ask())
-    return {"training": len(material.training), "held_out": len(material.held_out), **adapted}
+    return {
+        "training": len(material.training),
+        "held_out": len(material.held_out),
+        "trained_parameters": weights,
+    }
 
 
 def watched(config: RlConfig) -> str | None:
@@ -100,25 +111,22 @@ def _from_world(config: RlConfig, styles: str) -> Material:
     from rationalrewards.world.tasks import sample_task
 
     chosen = [style for style in STYLES if style in styles.split(",")] if styles else list(STYLES)
-    if not chosen or len(chosen) < len(set(styles.split(","))) and styles:
-        raise InputError(f"--data {config.data!r}: the styles of the world's requests are {', '.join(STYLES)}")
+    if styles and set(styles.split(",")) - set(chosen):
+        raise InputError(
+            f"--data {config.data!r}: the styles of the world's requests are {', '.join(STYLES)}"
+        )
 
-    def drawn(n: int, seed: str) -> list[Item]:
-        rng = random.Random(seed)
+    def drawn(n: int, name: str, seed: int) -> list[Item]:
+        rng = random.Random(f"rl {name} {seed}")
         tasks = [sample_task(rng, style=rng.choice(chosen)) for _ in range(n)]
-        return [Item(prompt=task.prompt, id=f"{i:05d}-{task.style}") for i, task in enumerate(tasks)]
+        prefix = name.replace(" ", "-")
+        return [Item(prompt=t.prompt, id=f"{prefix}-{i:05d}-{t.style}") for i, t in enumerate(tasks)]
 
     return Material(
-        drawn(config.items, f"rl {config.seed}"),
-        [_renamed(item) for item in drawn(config.held_out, f"rl held out {config.eval_seed}")],
-        exact=lambda item, image: judge(item.prompt, image, item.source).exact,
+        drawn(config.items, "train", config.seed),
+        drawn(config.held_out, "held out", config.eval_seed),
+        exact=lambda item, image: judge(item.prompt, image).exact,
     )
-
-
-def _renamed(item: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(item, id=f"held-out-{item.id}")
 
 
 @asynccontextmanager

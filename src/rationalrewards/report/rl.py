@@ -62,7 +62,9 @@ def _tiles(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _sections(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _sections(
+    rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     trained = [row for row in rows if row["step"] > 0]
     aspects = list(dict.fromkeys(a for row in measured for a in row["eval"]["aspects"]))
     against = {"training reward": _points(measured, "eval", "reward")}
@@ -77,7 +79,10 @@ def _sections(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
             "follow, the policy has learnt the reward's faults. Bands are 95 % intervals over requests.",
             "charts": _charts(
                 ("On requests kept aside", against),
-                ("Aspects, on requests kept aside", {a: _points(measured, "eval", "aspects", a) for a in aspects}),
+                (
+                    "Aspects, on requests kept aside",
+                    {a: _points(measured, "eval", "aspects", a) for a in aspects},
+                ),
                 ("Reward of the images trained on", {"mean over groups": _points(trained, "reward")}),
             ),
         },
@@ -90,7 +95,10 @@ def _sections(rows: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
                     "Shares of the images",
                     {name: _points(trained, name) for name in ("used", "dropped", "failed")},
                 ),
-                ("Distance to the untrained model (mean squared velocity)", {"drift": _points(trained, "drift")}),
+                (
+                    "Distance to the untrained model (mean squared velocity)",
+                    {"drift": _points(trained, "drift")},
+                ),
                 ("Loss and gradient", {n: _points(trained, n) for n in ("loss", "gradient_norm")}),
                 ("Passes of the network for each image", {"passes": _points(trained, "passes_per_image")}),
             ),
@@ -142,4 +150,8 @@ def _grid(run: Path) -> dict[str, Any]:
 
 def _passes(rows: Sequence[Mapping[str, Any]]) -> str:
     each = [row["passes_per_image"] for row in rows if "passes_per_image" in row]
-    return f"{sum(each) / len(each):.1f} passes of the network for each image, {count(len(each))} epochs" if each else ""
+    return (
+        f"{sum(each) / len(each):.1f} passes of the network for each image, {count(len(each))} epochs"
+        if each
+        else ""
+    )

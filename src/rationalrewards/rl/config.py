@@ -68,7 +68,7 @@ class RlConfig(Config):
     failure_window: int = Field(default=512, ge=1)
     """How many of the latest critiques that looks at."""
     shuffle: bool = False
-    """A control: give each image the reward of another image of its group. Nothing can be learnt from that."""
+    """A control: give each image the reward of another one of its group. That can teach nothing."""
 
     epochs: int = Field(default=100, ge=1)
     """Rounds of sampling, judging and learning."""
@@ -130,7 +130,7 @@ class RlConfig(Config):
     old_hold: float = Field(default=0.5, ge=0, lt=1)
     """... and up to which value: larger is slower and steadier."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of the moving average of the trained weights, which then is what is measured and kept; 0: none."""
+    """Decay of the moving average of the trained weights; where there is one, it is measured and kept."""
 
     eval_every: int = Field(default=10, ge=1)
     """Epochs between measurements; the start and the end are always measured."""
@@ -149,7 +149,7 @@ class RlConfig(Config):
     dtype: str | None = None
     """Precision of the frozen weights: bfloat16 on a GPU and float32 elsewhere, unless given."""
     cache_mb: int = Field(default=4096, ge=0)
-    """Memory for encoded requests and sources, in MiB per process: each is encoded once, not once an image."""
+    """Memory for encoded requests and sources, in MiB per process, so that each is encoded once."""
     report_to: tuple[Literal["wandb", "trackio"], ...] = ()
     """Trackers that get the metrics too."""
     seed: int = Field(default=0, ge=0)
@@ -171,6 +171,11 @@ class RlConfig(Config):
     def size(self) -> tuple[int, int]:
         """Width and height of the images."""
         return self.width, self.height
+
+    @property
+    def scale(self) -> float:
+        """Alpha of the adapters."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
 
     def settings(self) -> dict[str, Any]:
         """Without what only says where and how fast it goes, and how much is kept."""

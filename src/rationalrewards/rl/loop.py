@@ -54,7 +54,7 @@ class Training:
             network,
             policy.targets,
             rank=config.rank,
-            alpha=config.alpha or 2 * config.rank,
+            alpha=config.scale,
             seed=seed_of("adapters", config.seed),
         )
         if config.lora is not None:
@@ -206,8 +206,8 @@ class Training:
         share = sum(latest) / len(latest)
         if share > budget:
             raise InputError(
-                f"{100 * share:.0f} % of the latest {len(latest)} critiques failed ({row['failures']}), and the "
-                f"budget is {100 * budget:.0f} % (--failure-budget, --failure-window); look at what the "
+                f"{100 * share:.0f} % of the latest {len(latest)} images have no reward ({row['failures']}), "
+                f"but the budget is {100 * budget:.0f} % (--failure-budget, --failure-window); look at what the "
                 "critic replies, with rationalrewards judge"
             )
 

@@ -177,7 +177,9 @@ class Adapters:
         if left and self._sizes is None:
             raise ValueError(f"{len(result)} rows cannot be shared out evenly among {self._chosen}")
         sizes = [size] * len(self._chosen) if self._sizes is None else list(self._sizes)
-        for x, part, name in zip(args[0].split(sizes), result.split(sizes), self._chosen, strict=True):
+        for x, part, name in zip(
+            torch.split(args[0], sizes), torch.split(result, sizes), self._chosen, strict=True
+        ):
             if name != "reference":
                 down, up = layer.lora_A[name], layer.lora_B[name]
                 part += up(down(x.to(down.weight.dtype))) * layer.scaling[name]
@@ -201,4 +203,4 @@ def velocities(
     sizes = [len(part) for part in places]
     with adapters.rows(*chosen, sizes=sizes):
         found = policy.velocity(x[index], t[index], condition.pick(index))
-    return found.split(sizes)
+    return torch.split(found, sizes)

@@ -1,8 +1,8 @@
 """Several processes train as one: what they exchange, and how a large network is shared out among them.
 
-Plain ``torch.distributed``. What is trained is small and whole on every rank, so each rank takes all passes of
-an optimiser step by itself and gradients are summed once, at its end. All that is random depends on what it is
-for and not on who draws it; hence the result is that of one process, up to rounding.
+Plain ``torch.distributed``. What is trained is small and whole on every rank, so each rank takes all passes
+of an optimiser step by itself and gradients are summed once, at its end. All that is random depends on what
+it is for and not on who draws it; hence the result is that of one process, up to rounding.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Ranks:
         if self.size == 1:
             return
         together = self.sum(torch.cat([each.grad.flatten() for each in weights if each.grad is not None]))
-        for each, part in zip(weights, together.split([each.numel() for each in weights]), strict=True):
+        for each, part in zip(weights, torch.split(together, [w.numel() for w in weights]), strict=True):
             each.grad = part.view_as(each)
 
     def rounds(self, batches: Sequence[T]) -> Iterator[tuple[T, bool]]:

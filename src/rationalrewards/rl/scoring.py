@@ -37,9 +37,7 @@ def rewards_of(
     return rewards
 
 
-def shuffled(
-    rewards: Sequence[float | None], groups: Sequence[Hashable], seed: object
-) -> list[float | None]:
+def shuffled(rewards: Sequence[float | None], groups: Sequence[Hashable], seed: object) -> list[float | None]:
     """The rewards of each group in another order, so that they say nothing about the images."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
@@ -59,8 +57,8 @@ def described(
     groups: Sequence[Hashable],
     sources: Sequence[Source],
 ) -> dict[str, Any]:
-    """For the metrics: ``reward``, every aspect and every judge, each a mean in [0, 1] with its 95 % bootstrap
-    interval over groups (``None``: no number), and how many critiques failed, by kind.
+    """For the metrics: the reward and every aspect, each a mean in [0, 1] with its 95 % bootstrap interval
+    over groups (``None``: no number), the share of images without a reward, and failed critiques by kind.
     """
     aspects: dict[str, dict[Hashable, list[float]]] = {}
     failures: Counter[str] = Counter()

@@ -49,8 +49,8 @@ def terms(given: str) -> list[tuple[float, str]]:
             weight = math.nan
         if match is None or not 0 < weight < math.inf:
             raise InputError(
-                f"the reward {given!r} has the term {text!r}; a term is a judge or WEIGHT*JUDGE with a weight "
-                "above 0, as in '0.7*http://localhost:8000/v1 + 0.3*oracle'"
+                f"the reward {given!r} has the term {text!r}; a term is JUDGE or WEIGHT*JUDGE with a "
+                "weight above 0, as in '0.7*http://localhost:8000/v1 + 0.3*oracle'"
             )
         found.append((weight, match["spec"]))
     if len({spec for _, spec in found}) < len(found):
@@ -62,9 +62,10 @@ class PythonReward:
     """``module:function`` as a ``Reward``: given a Sample, it returns what the image is worth in [0, 1].
 
     That is a number, a mapping from aspects to numbers or ``None`` (not applicable), or a Critique or Failure
-    of its own (scores in [0, 1]). A plain function runs in one worker thread, one call at a time; an async one
-    is called as samples come. What it raises is a ``transport`` Failure, a value outside [0, 1] an
-    ``out_of_range`` one, and ``None`` an ``incomplete`` one. Raises InputError when there is no such function.
+    of its own, with scores in [0, 1]. A plain function runs in one worker thread, one call at a time; an
+    async one is called as samples come. What it raises is a ``transport`` Failure, a value outside [0, 1] an
+    ``out_of_range`` one, and no number at all an ``incomplete`` one. Raises InputError when there is no such
+    function, and for what is neither number nor mapping.
     """
 
     scale = (0.0, 1.0)
@@ -92,7 +93,7 @@ class PythonReward:
             return found
         scores = found.scores if isinstance(found, Critique) else found
         if not isinstance(scores, Mapping):
-            scores = {"reward": scores}
+            scores = {"reward": scores}  # a bare None is an aspect without a number, too
         try:
             plain = {str(a): None if score is None else float(score) for a, score in scores.items()}
         except (TypeError, ValueError):

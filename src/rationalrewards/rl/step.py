@@ -91,7 +91,7 @@ def learn(
         loss = loss / (total * config.timesteps)
         if not counts:
             loss = 0 * loss
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if counts:
             found += told
     ranks.sum(found)
@@ -167,7 +167,9 @@ def _loss(artist: Artist, rows: Sequence[_Row], equal: bool, config: RlConfig) -
         losses = nft_loss(v, others["old"], target, t, r, config.mix)
     drift = torch.zeros_like(losses)
     if looked:
-        drift = drift.index_put((torch.tensor(looked, device=device),), drift_loss(v[looked], others["reference"]))
+        drift = drift.index_put(
+            (torch.tensor(looked, device=device),), drift_loss(v[looked], others["reference"])
+        )
     loss = (weight * (losses + config.drift / config.drift_share * drift)).sum()
     without = (0 if equal else len(rows)) + len(asked)
     told = [loss.item(), drift.sum().item(), len(looked), len(rows), without]

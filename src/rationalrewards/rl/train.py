@@ -26,7 +26,9 @@ def check(config: RlConfig, material: Material, processes: int) -> None:
             f"{processes} processes; use a multiple of {unit}, such as {' or '.join(map(str, near))}"
         )
     if config.group < 4:
-        raise InputError(f"--group is {config.group}, but fewer than 4 images cannot be compared; use 8 to 24")
+        raise InputError(
+            f"--group is {config.group}, but fewer than 4 images cannot be compared; use 8 to 24"
+        )
     if len(material.training) < config.prompts:
         raise InputError(
             f"there are {len(material.training)} requests to train on, and an epoch takes {config.prompts}; "
@@ -34,7 +36,9 @@ def check(config: RlConfig, material: Material, processes: int) -> None:
         )
     sources = {item.source is not None for item in (*material.training, *material.held_out)}
     if len(sources) > 1:
-        raise InputError("some requests have a source to edit and some have none; train on one kind at a time")
+        raise InputError(
+            "some requests have a source to edit and some have none; train on one kind at a time"
+        )
 
 
 def train(

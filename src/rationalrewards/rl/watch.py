@@ -41,7 +41,9 @@ def measure(
     mine = _dealt(wanted, ranks)
     drawn = artist.draw(mine, "theta", config.eval_steps, rewards)
     second: list[Future[list[Outcome]] | None] = [
-        watching.submit(Sample(prompt=d.item.prompt, image=d.image, source=d.item.source)) if watching else None
+        watching.submit(Sample(prompt=d.item.prompt, image=d.image, source=d.item.source))
+        if watching
+        else None
         for d in drawn
     ]
     exact = [material.exact(d.item, d.image) if material.exact else None for d in drawn]
@@ -51,18 +53,18 @@ def measure(
     ]
     first = {item.id for item in items[: config.pictures]}
     pictures = {d.item.id: to_png(d.image) for d in drawn if d.item.id in first}
-    everything = {name: rest for name, *rest in ranks.joined(told)}
+    everything = {one[0]: one for one in ranks.joined(told)}
     ordered = [everything[item.id] for item in items]
     for name, data in ranks.joined(list(pictures.items())):
         if ranks.main:
             _keep(config.out / SAMPLES / str(epoch) / f"{name}.png", data)
     groups = [item.id for item in items]
-    row = _figures([said for said, _, _ in ordered], groups, rewards.sources, config)
+    row = _figures([said for _, said, _, _ in ordered], groups, rewards.sources, config)
     if watching is not None:
-        watched = _figures([other for _, other, _ in ordered], groups, watching.sources, config)
+        watched = _figures([other or () for _, _, other, _ in ordered], groups, watching.sources, config)
         row["watch"] = {"judge": watching.sources[0].name, **watched}
     if material.exact is not None:
-        hits = [right for _, _, right in ordered]
+        hits = [bool(right) for _, _, _, right in ordered]
         row["exact"] = wilson(sum(hits), len(hits)).to_dict()
     return row
 
