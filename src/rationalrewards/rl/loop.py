@@ -207,8 +207,8 @@ class Training:
         if share > budget:
             raise InputError(
                 f"{100 * share:.0f} % of the latest {len(latest)} images have no reward ({row['failures']}), "
-                f"but the budget is {100 * budget:.0f} % (--failure-budget, --failure-window); look at what the "
-                "critic replies, with rationalrewards judge"
+                f"but the budget is {100 * budget:.0f} % (--failure-budget, --failure-window); look at what "
+                "the critic replies, with rationalrewards judge"
             )
 
     def _measured(self) -> Row | None:
