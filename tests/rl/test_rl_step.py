@@ -1,4 +1,4 @@
-"""A step of learning: the gradient of the plain schedule at fewer passes, and nothing learnt from failures."""
+"""A step of learning: the gradient of the plain schedule at fewer passes, and nothing from failures."""
 
 from __future__ import annotations
 

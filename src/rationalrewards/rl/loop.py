@@ -141,7 +141,7 @@ class Training:
 
     def _epoch(self, training: Sequence[Item]) -> Row:
         config, ranks, progress = self.config, self.ranks, self.state.progress
-        began, epoch = time.perf_counter(), progress.epoch
+        began, cpu, epoch = time.perf_counter(), time.process_time(), progress.epoch
         items = requests_of_epoch(training, epoch, config.prompts, config.seed)
         plan = [
             (place, item, seed_of("noise", config.seed, epoch, place, copy))
@@ -192,6 +192,7 @@ class Training:
                 "sampling": sampled - began,
                 "waiting": judged - sampled,
                 "learning": time.perf_counter() - judged,
+                "cpu": time.process_time() - cpu,  # of this process, the judges in it included
             },
         }
 
