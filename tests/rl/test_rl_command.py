@@ -171,10 +171,10 @@ def test_numbers_that_do_not_go_together(
 ) -> None:
     out = ["--out", str(tmp_path / "run"), "--config", "world", "--dry-run"]
     said = failing(["rl", *out, "--prompts", "6", "--updates", "4"], capsys)
-    assert "6 prompts cannot be shared out evenly over 4 updates" in said and "1, 2, 3, 6" in said
+    assert "--prompts 6 cannot be shared out evenly over 4 update(s)" in said and "such as 4 or 8" in said
     monkeypatch.setenv("WORLD_SIZE", "4")
     said = failing(["rl", *out, "--prompts", "10", "--updates", "2"], capsys)
-    assert "over 4 processes; use a multiple of 8, such as 8 or 16" in said
+    assert "and 4 process(es); use a multiple of 8, such as 8 or 16" in said
     monkeypatch.delenv("WORLD_SIZE")
     assert "fewer than 4 images cannot be compared" in failing(["rl", *out, "--group", "3"], capsys)
     assert "an epoch takes 99" in failing(
@@ -241,11 +241,11 @@ def test_a_generator_that_cannot_do_it(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_only_hard_requests_are_trained_on(tmp_path: Path) -> None:
     """The filter looks at each request once, writes down what it found, and leaves the easy ones out."""
-    config = small(tmp_path / "run", items=12, epochs=1, prompts=2, difficulty=0.97, first_images=2)
+    config = small(tmp_path / "run", items=12, epochs=1, prompts=2, difficulty=0.6, first_images=2)
     run(config)
     rows = [json.loads(line) for line in (config.out / "difficulty.jsonl").read_text().splitlines()]
     assert [row["key"] for row in rows] == [item.id for item in material_of(config).training]
-    assert min(row["mean"] for row in rows) < 0.97 <= max(row["mean"] for row in rows)
+    assert min(row["mean"] for row in rows) < 0.6 <= max(row["mean"] for row in rows)
 
 
 def test_every_request_comes_once_before_any_comes_again(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_critic_that_goes_away_costs_no_sample(port: int, capsys: pytest.Captu
     assert not any(future.done() for future in meanwhile)
     with oracle_at(port):
         assert all(isinstance(future.result()[0], Critique) for future in meanwhile)
-        assert capsys.readouterr().err.count("is back after") == 1
+        assert capsys.readouterr().err.count("is back") == 1
         rewards.__exit__()
 
 
@@ -196,9 +196,7 @@ async def always(sample: Sample, /) -> Critique | Failure:
     return Critique(scores={"x": 1.0})
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", "0*oracle", "-1*oracle", "x*y*oracle + ", "nan*oracle", "oracle + oracle"]
-)
+@pytest.mark.parametrize("wrong", ["", "0*oracle", "-1*oracle", "oracle + ", "nan*oracle", "oracle + oracle"])
 def test_a_sum_that_makes_no_sense_is_refused(wrong: str) -> None:
     with pytest.raises(InputError, match="the reward"):
         terms(wrong)

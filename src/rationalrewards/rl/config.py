@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rationalrewards.config import Config, JsonFlag
 
@@ -158,15 +158,6 @@ class RlConfig(Config):
     """Run directory: metrics.jsonl, checkpoints/STEP/, samples/, report.html. Continued if there."""
     as_json: JsonFlag = False
 
-    @model_validator(mode="after")
-    def _whole_updates(self) -> Self:
-        if self.prompts % self.updates:
-            raise ValueError(
-                f"{self.prompts} prompts cannot be shared out evenly over {self.updates} updates; "
-                f"use a number of updates that divides prompts, such as {_divisors(self.prompts)}"
-            )
-        return self
-
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the images."""
@@ -189,8 +180,3 @@ def with_shipped(argv: Sequence[str]) -> list[str]:
         names.get(argument, argument) if before == "--config" else argument
         for before, argument in zip(["", *argv], argv, strict=False)
     ]
-
-
-def _divisors(n: int) -> str:
-    found = [d for d in range(1, n + 1) if n % d == 0]
-    return ", ".join(map(str, found[:8]))

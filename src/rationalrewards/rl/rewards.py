@@ -66,7 +66,7 @@ class Rewards:
     async def _live(self, ready: Future[None]) -> None:
         """Opens the judges, and closes them in the same task when the end is near."""
         self._stop, self._room = asyncio.Event(), asyncio.Semaphore(self._at_once)
-        since = time.monotonic()
+        away = _Away(self._patience, "The training begins")
         while True:
             try:
                 async with self._open() as self.sources:
@@ -82,7 +82,7 @@ class Rewards:
             except UnreachableError as error:
                 if ready.done():
                     raise
-                await self._wait(since, str(error), "The training begins")
+                await away.wait(error)
 
     async def _judged(self, sample: Sample) -> list[Outcome]:
         async with self._room:
@@ -100,33 +100,43 @@ class Rewards:
     async def _was_away(self, source: Source, returns: int) -> bool:
         """Is the judge away, or was it since it had returned so often? In the end it is there."""
         async with self._back[source.name]:
-            since = time.monotonic()
+            away = _Away(self._patience, "The training pauses, and goes on")
             while self._returns[source.name] == returns:
                 try:
                     await source.check()
-                    if (away := time.monotonic() - since) < _PAUSE:
+                    if not away.told:
                         return False
-                    print(f"{source.name} is back after {away:.0f} s.", file=sys.stderr, flush=True)
+                    print(f"{source.name} is back.", file=sys.stderr, flush=True)
                     self._returns[source.name] += 1
                 except UnreachableError as error:
-                    await self._wait(since, str(error), "The training pauses, and goes on")
+                    await away.wait(error)
             return True
-
-    async def _wait(self, since: float, why: str, what: str) -> None:
-        waited = time.monotonic() - since
-        if waited >= self._patience:
-            raise InputError(
-                f"{why}; nobody answered for {self._patience:.0f} seconds (--patience). "
-                "The same command goes on from the last checkpoint"
-            )
-        if waited < _PAUSE / 2:
-            print(f"{why}. {what} as soon as it answers.", file=sys.stderr, flush=True)
-        await asyncio.sleep(min(_PAUSE, self._patience - waited + 0.01))
 
     def _shut(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class _Away:
+    """A time in which a judge does not answer: told once, borne for so many seconds."""
+
+    def __init__(self, patience: float, what: str) -> None:
+        self._patience, self._what, self._since = patience, what, time.monotonic()
+        self.told = False
+
+    async def wait(self, why: UnreachableError) -> None:
+        """Until it is time to look again. Raises InputError when patience is at an end."""
+        left = self._since + self._patience - time.monotonic()
+        if left <= 0:
+            raise InputError(
+                f"{why}; nobody answered for {self._patience:.0f} seconds (--patience). "
+                "The same command goes on from the last checkpoint"
+            ) from why
+        if not self.told:
+            print(f"{why}. {self._what} as soon as it answers.", file=sys.stderr, flush=True)
+        self.told = True
+        await asyncio.sleep(min(_PAUSE, left))
 
 
 def _pass_on(life: Future[None], ready: Future[None]) -> None:

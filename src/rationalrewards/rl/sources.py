@@ -14,7 +14,7 @@ from typing import Any
 from rationalrewards.generators.python_callable import find_function
 from rationalrewards.types import Critique, Failure, InputError, Reward, Sample
 
-_TERM = re.compile(r"(?:(?P<weight>[0-9.eE+-]+)\s*\*\s*)?(?P<spec>\S.*)")
+_TERM = re.compile(r"(?:(?P<weight>[^*/:\s]*)\s*\*\s*)?(?P<spec>\S.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ def terms(given: str) -> list[tuple[float, str]]:
     Raises InputError for a term without a judge or with a weight that is not above 0.
     """
     found = []
-    for text in re.split(r"\s\+\s", given.strip()):
+    for text in re.split(r"\s\+(?:\s|$)", given.strip()):
         match = _TERM.fullmatch(text.strip())
         try:
-            weight = float(match["weight"] or 1) if match else math.nan
+            weight = float(match["weight"] if match["weight"] is not None else 1) if match else math.nan
         except ValueError:
             weight = math.nan
         if match is None or not 0 < weight < math.inf:

@@ -17,13 +17,12 @@ SUMMARY = "summary.json"
 
 def check(config: RlConfig, material: Material, processes: int) -> None:
     """Raises InputError for numbers that do not go together, and says which do."""
-    each = config.prompts // config.updates
-    if each % processes:
-        unit = processes * config.updates
+    unit = processes * config.updates
+    if config.prompts % unit:
         near = sorted({max(unit, config.prompts // unit * unit), -(-config.prompts // unit) * unit})
         raise InputError(
-            f"--prompts {config.prompts} in {config.updates} update(s) cannot be shared out evenly over "
-            f"{processes} processes; use a multiple of {unit}, such as {' or '.join(map(str, near))}"
+            f"--prompts {config.prompts} cannot be shared out evenly over {config.updates} update(s) and "
+            f"{processes} process(es); use a multiple of {unit}, such as {' or '.join(map(str, near))}"
         )
     if config.group < 4:
         raise InputError(
