@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.policies.base import Conditioning, Policy, Size
 
@@ -18,6 +20,7 @@ class Encodings:
     def __init__(self, policy: Policy, size: Size, guidance: float, megabytes: int) -> None:
         self._policy, self._size, self._guidance = policy, size, guidance
         self._room = megabytes * _MEGABYTE
+        self.device: torch.device = policy.network.device  # asking is slow: diffusers looks at every module
         self._kept: OrderedDict[str, tuple[Conditioning, int]] = OrderedDict()
         self._used = 0
         self.made = 0
@@ -47,10 +50,9 @@ class Encodings:
         return [places[i : i + size] for places in kinds.values() for i in range(0, len(places), size)]
 
     def _of(self, item: Item) -> Conditioning:
-        device = self._policy.network.device
         if item.id in self._kept:
             self._kept.move_to_end(item.id)
-            return self._kept[item.id][0].to(device)
+            return self._kept[item.id][0].to(self.device)
         sources = None if item.source is None else [item.source]
         made = self._policy.encode([item.prompt], self._size, sources=sources, guidance=self._guidance)
         self.made += 1

@@ -135,7 +135,7 @@ def _at(schedule: Tensor, share: float) -> float:
 def _loss(artist: Artist, rows: Sequence[_Row], equal: bool, config: RlConfig) -> tuple[Tensor, Tensor]:
     """The weighted sum of the rows' losses; and its value, the drift's sum and number, and both passes."""
     policy, adapters = artist.policy, artist.adapters
-    device = policy.network.device
+    device = artist.encodings.device
     condition = artist.encodings.batch([row.lesson.item for row in rows])
     t, r, weight = (
         torch.tensor(values, dtype=torch.float32, device=device)
