@@ -21,6 +21,7 @@ from rationalrewards.rl.nft import drift_loss, nft_loss
 from rationalrewards.rl.policies import policy_of
 from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rollout import Artist
+from rationalrewards.rl.state import Average
 from rationalrewards.rl.step import Lesson, learn
 from rationalrewards.types import InputError
 
@@ -150,3 +151,20 @@ def test_with_no_memory_encodings_are_made_again_and_equal() -> None:
     for name, rows in art.encodings.batch(items).rows.items():
         assert torch.equal(rows, forgetful.batch(items).rows[name])
     assert forgetful.made > art.encodings.made == len(PROMPTS)
+
+
+def test_the_average_is_measured_and_leaves_no_trace() -> None:
+    art = artist()
+    theta = art.adapters.tensors("theta")
+    average = Average(art.adapters, 0.75)
+    start = {name: tensor.clone() for name, tensor in theta.items()}
+    with torch.no_grad():
+        for tensor in theta.values():
+            tensor += 1
+    moved = {name: tensor.clone() for name, tensor in theta.items()}
+    average.update()
+    with average.in_place():
+        for name, tensor in theta.items():
+            torch.testing.assert_close(tensor, start[name] + 0.25)
+    for name, tensor in theta.items():
+        assert torch.equal(tensor, moved[name])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rationalrewards.commands.common import CriticConfig, open_judge, print_json
@@ -46,8 +49,6 @@ def checked(config: RlConfig) -> dict[str, Any]:
 
     Servers are asked whether they are there; checkpoints are not loaded. Raises InputError.
     """
-    import asyncio
-
     from rationalrewards.images import load
     from rationalrewards.rl.policies import check_policy
     from rationalrewards.rl.sources import terms
@@ -91,8 +92,6 @@ def watched(config: RlConfig) -> str | None:
 
 def material_of(config: RlConfig) -> Material:
     """The requests of a run. Raises InputError for files and styles that cannot be used."""
-    from pathlib import Path
-
     from rationalrewards.rl.material import read_material
 
     kind, _, rest = config.data.partition(":")
@@ -102,8 +101,6 @@ def material_of(config: RlConfig) -> Material:
 
 
 def _from_world(config: RlConfig, styles: str) -> Material:
-    import random
-
     from rationalrewards.refine.trace import Item
     from rationalrewards.rl.material import Material
     from rationalrewards.world.captions import STYLES
