@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.encodings import Encodings
@@ -55,11 +56,14 @@ class Artist:
     ) -> list[Drawn]:
         """An image for each (request, seed of its noise), in this order, with its judgement under way."""
         drawn: dict[int, Drawn] = {}
-        for places, clean, images in self._batches(wanted, weights, steps):
-            for place, latents, image in zip(places, clean, images, strict=True):
-                item, seed = wanted[place]
-                sample = Sample(prompt=item.prompt, image=image, source=item.source, id=item.id)
-                drawn[place] = Drawn(item, seed, latents, image, rewards.submit(sample))
+        shown = None if self.ranks.main else True
+        with tqdm(total=len(wanted), desc="images", leave=False, delay=2, disable=shown) as bar:
+            for places, clean, images in self._batches(wanted, weights, steps):
+                for place, latents, image in zip(places, clean, images, strict=True):
+                    item, seed = wanted[place]
+                    sample = Sample(prompt=item.prompt, image=image, source=item.source, id=item.id)
+                    drawn[place] = Drawn(item, seed, latents, image, rewards.submit(sample))
+                bar.update(len(places))
         return [drawn[place] for place in range(len(wanted))]
 
     def _batches(
