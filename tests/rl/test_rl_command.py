@@ -80,6 +80,8 @@ def test_a_run_leaves_what_it_promises(tmp_path: Path, capsys: pytest.CaptureFix
     assert {p.name for p in (config.out / "checkpoints").iterdir()} == {"2", "3"}
     assert len(list((config.out / "samples" / "3").glob("*.png"))) == 2
     page = (config.out / "report.html").read_text()
+    shown = material_of(config).held_out[: config.pictures]
+    assert all(item.prompt in page for item in shown)
     for part in ("Does it get better", "which never trained", "The same requests, from the same noise"):
         assert part in page
     summary = json.loads((config.out / "summary.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,15 +137,19 @@ def _charts(*given: tuple[str, Mapping[str, Points]]) -> list[dict[str, Any]]:
 def _grid(run: Path) -> dict[str, Any]:
     """The pictures of some epochs, evenly chosen, first and last included; a row for each request."""
     folder = run / "samples"
-    epochs = sorted(int(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+    told = folder / "requests.json"
+    requests = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+    epochs = sorted(int(path.name) for path in folder.iterdir() if path.is_dir()) if requests else []
     if len(epochs) > _SHOWN:
         epochs = [epochs[round(n * (len(epochs) - 1) / (_SHOWN - 1))] for n in range(_SHOWN)]
-    names = sorted({path.stem for epoch in epochs for path in (folder / str(epoch)).glob("*.png")})
-    files = {(name, epoch): folder / str(epoch) / f"{name}.png" for name in names for epoch in epochs}
+    files = {(name, epoch): folder / str(epoch) / f"{name}.png" for name in requests for epoch in epochs}
     thumbs = thumbnails(files.values())
     return {
         "epochs": epochs,
-        "rows": [{"name": n, "images": [thumbs.get(files[n, e]) for e in epochs]} for n in names],
+        "rows": [
+            {"name": prompt, "images": [thumbs.get(files[name, epoch]) for epoch in epochs]}
+            for name, prompt in requests.items()
+        ],
     }
 
 

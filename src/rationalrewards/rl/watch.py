@@ -15,12 +15,13 @@ from rationalrewards.rl.rewards import Outcome, Rewards
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.scoring import described, rewards_of
 from rationalrewards.rl.sources import Source
+from rationalrewards.runs import write_json
 from rationalrewards.types import Sample
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-SAMPLES = "samples"
+SAMPLES, REQUESTS = "samples", "requests.json"
 
 
 def measure(
@@ -34,7 +35,8 @@ def measure(
     """What theta, as it is, makes of the requests kept aside: the training reward, its aspects, the held-out
     judge's mean (``watch``) and the share of exact images, each with its interval.
 
-    Leaves the first pictures under ``samples/EPOCH/``. All ranks take part and get the same.
+    Leaves the first pictures under ``samples/EPOCH/``, and what they were made for in ``samples/requests.json``.
+    All ranks take part and get the same.
     """
     ranks, items = artist.ranks, material.held_out
     wanted = [(item, seed_of("held out", config.eval_seed, item.id)) for item in items]
@@ -58,6 +60,8 @@ def measure(
     for name, data in ranks.joined(list(pictures.items())):
         if ranks.main:
             _keep(config.out / SAMPLES / str(epoch) / f"{name}.png", data)
+    if ranks.main and first:
+        write_json(config.out / SAMPLES / REQUESTS, {i.id: i.prompt for i in items if i.id in first})
     groups = [item.id for item in items]
     row = _figures([said for _, said, _, _ in ordered], groups, rewards.sources, config)
     if watching is not None:
