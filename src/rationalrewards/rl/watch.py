@@ -35,8 +35,8 @@ def measure(
     """What theta, as it is, makes of the requests kept aside: the training reward, its aspects, the held-out
     judge's mean (``watch``) and the share of exact images, each with its interval.
 
-    Leaves the first pictures under ``samples/EPOCH/``, and what they were made for in ``samples/requests.json``.
-    All ranks take part and get the same.
+    Leaves the first pictures under ``samples/EPOCH/``, and what they show in ``samples/requests.json``. All
+    ranks take part and get the same.
     """
     ranks, items = artist.ranks, material.held_out
     wanted = [(item, seed_of("held out", config.eval_seed, item.id)) for item in items]
