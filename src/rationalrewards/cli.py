@@ -16,6 +16,7 @@ VERBS = {
     "refine": "generate, critique and refine until the critic is content",
     "parrot": "from preference pairs to rationales that predict them, and to training data",
     "sft": "train a critic on that data, or a scalar reward model on the same pairs",
+    "rl": "train a generator with the reward of a critic, or with the truth about the embedded world",
     "evaluate": "how often critics agree with people: benchmarks, statistics, audits",
     "bench": "generation benchmarks: images, official layouts, judge, figures",
     "serve": "a critic behind a URL (vLLM, SGLang, llama.cpp), and GGUF files",

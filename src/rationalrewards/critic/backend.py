@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rationalrewards.images import EncodedImage
 
 
+class UnreachableError(InputError):
+    """Nobody answers at the critic's address. Unlike other errors in what the user gave, it may pass."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How a reply is drawn. The defaults are those the published checkpoints are used with.
@@ -121,7 +125,10 @@ class Backend(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raises InputError, with what to do, when no question could be answered at all."""
+        """Raises InputError, with what to do, when no question could be answered at all.
+
+        It is an ``UnreachableError`` when that may change by itself.
+        """
         ...
 
     async def reply(self, question: Question) -> tuple[Answer | Failure, Usage]:

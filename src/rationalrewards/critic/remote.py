@@ -25,7 +25,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rationalrewards.critic.backend import Answer, Question
+from rationalrewards.critic.backend import Answer, Question, UnreachableError
 from rationalrewards.critic.wire import read_answer, request_body
 from rationalrewards.images import EncodedImage, encode
 from rationalrewards.types import Failure, InputError, Usage
@@ -203,7 +203,7 @@ class Remote:
         try:
             response = await self._client.get("/models", cast_to=self._httpx.Response)
         except openai.APIConnectionError as error:
-            raise InputError(
+            raise UnreachableError(
                 f"no critic answers at {self._url} ({_root(error)}); start the server or correct the URL"
             ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -211,7 +211,8 @@ class Remote:
         except openai.APIStatusError as error:
             if error.status_code in (404, 405, 501):
                 return None
-            raise InputError(
+            kind = UnreachableError if error.status_code >= 500 else InputError
+            raise kind(
                 f"{self._url}/models answers HTTP {error.status_code} ({_said(error)}); is the URL right?"
             ) from error
         try:

@@ -34,7 +34,7 @@ class PythonCallable:
 
     def __init__(self, target: str) -> None:
         self.name = f"python:{target}"
-        self._function = _find(target)
+        self._function = find_function(target)
         parameters = list(inspect.signature(self._function).parameters)
         self._keywords = [k for k in KEYWORDS if k in parameters] if "prompt" in parameters else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="generator")
@@ -77,7 +77,8 @@ class PythonCallable:
         return self._function(prompt=request.prompt, **{k: getattr(request, k) for k in self._keywords})
 
 
-def _find(target: str) -> Callable[..., Any]:
+def find_function(target: str) -> Callable[..., Any]:
+    """What ``module:function`` names. Raises InputError when it cannot be imported or is no function."""
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise InputError(f"python:{target} should be python:module:function")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -62,6 +62,7 @@ class Adapters:
             layer.register_forward_pre_hook(self._reference_only, with_kwargs=True)
             layer.register_forward_hook(self._add_by_row)
         self._chosen: tuple[Weights, ...] = ()
+        self._sizes: Sequence[int] | None = None
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -69,17 +70,18 @@ class Adapters:
         return [weights for weights, _ in self._pairs()]
 
     @contextmanager
-    def rows(self, *chosen: Weights) -> Iterator[None]:
+    def rows(self, *chosen: Weights, sizes: Sequence[int] | None = None) -> Iterator[None]:
         """Within, the first part of a batch's rows goes through the first of these weights, and so on.
 
-        Parts are equal, so the number of rows must be a multiple of that of the weights. No gradients.
+        Unless ``sizes`` says how many rows each part has, parts are equal, and the number of rows must be a
+        multiple of that of the weights. No gradients.
         """
-        before, self._chosen = self._chosen, chosen
+        before, self._chosen, self._sizes = (self._chosen, self._sizes), chosen, sizes
         try:
             with torch.no_grad():
                 yield
         finally:
-            self._chosen = before
+            self._chosen, self._sizes = before
 
     @torch.no_grad()
     def refresh(self, decay: float) -> None:
@@ -172,10 +174,11 @@ class Adapters:
         if not self._chosen:
             return
         size, left = divmod(len(result), len(self._chosen))
-        if left:
+        if left and self._sizes is None:
             raise ValueError(f"{len(result)} rows cannot be shared out evenly among {self._chosen}")
+        sizes = [size] * len(self._chosen) if self._sizes is None else list(self._sizes)
         for x, part, name in zip(
-            torch.split(args[0], size), torch.split(result, size), self._chosen, strict=True
+            torch.split(args[0], sizes), torch.split(result, sizes), self._chosen, strict=True
         ):
             if name != "reference":
                 down, up = layer.lora_A[name], layer.lora_B[name]
@@ -189,9 +192,15 @@ def velocities(
     x: Tensor,
     t: Tensor,
     condition: Conditioning,
+    only: Mapping[Weights, Sequence[int]] | None = None,
 ) -> tuple[Tensor, ...]:
-    """The velocity at x and t by each of the chosen weights, from one call without gradients."""
-    repeated = torch.cat([x] * len(chosen)), t.repeat(len(chosen))
-    with adapters.rows(*chosen):
-        found = policy.velocity(*repeated, condition.pick(list(range(len(x))) * len(chosen)))
-    return found.chunk(len(chosen))
+    """The velocity at x and t by each of the chosen weights, from one call without gradients.
+
+    ``only`` names the rows that some of the weights are wanted for; of the others it is all rows.
+    """
+    places = [list((only or {}).get(name, range(len(x)))) for name in chosen]
+    index = torch.tensor([place for part in places for place in part], device=x.device)
+    sizes = [len(part) for part in places]
+    with adapters.rows(*chosen, sizes=sizes):
+        found = policy.velocity(x[index], t[index], condition.pick(index))
+    return torch.split(found, sizes)

@@ -46,6 +46,17 @@ class Conditioning:
         picked = {name: tensor[index.to(tensor.device)] for name, tensor in self.rows.items()}
         return replace(self, rows=picked, negative=self.negative and self.negative.pick(index))
 
+    def to(self, device: torch.device | str) -> Conditioning:
+        """The same on another device."""
+        rows = {name: tensor.to(device) for name, tensor in self.rows.items()}
+        return replace(self, rows=rows, negative=self.negative and self.negative.to(device))
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the tensors take."""
+        own = sum(tensor.numel() * tensor.element_size() for tensor in self.rows.values())
+        return own + (self.negative.bytes if self.negative else 0)
+
     @staticmethod
     def joined(parts: Sequence[Conditioning]) -> Conditioning:
         """One batch of several. Texts of different length are filled up with zeros, which masks leave out.

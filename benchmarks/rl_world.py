@@ -1,0 +1,196 @@
+"""Reinforcement learning in the embedded world: what the reward teaches, and what failures do to it.
+
+    python benchmarks/rl_world.py --seeds 0 1 2 --out runs/rl-world [--conditions truth shuffled ...]
+
+The shipped configuration ``world``, once for each condition and seed, all measured on the same held-out
+requests: the truth as reward; the same rewards shuffled within each group; three in ten critiques failed and
+masked; the same ones counted as zero, the public habit; and any other reward by name, as in
+``--conditions truth scalar:runs/scalar/critic http://localhost:8000/v1``. Writes results.json, results.md and
+curves.svg. Killed, the same command goes on. Figures are shares of held-out requests of which the image is
+right in everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rationalrewards.commands.rl import run
+from rationalrewards.config import resolve
+from rationalrewards.report.chart import Chart
+from rationalrewards.report.page import write_page
+from rationalrewards.report.plot import axis_over
+from rationalrewards.rl.config import RlConfig, with_shipped
+from rationalrewards.runs import versions, write_json
+from rationalrewards.types import Critique, Failure, Sample
+from rationalrewards.world.scoring import HIGH, LOW, true_reward
+
+FAILED = 0.3
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "truth": {"critic": "truth"},
+    "shuffled": {"critic": "truth", "shuffle": True},
+    "masked": {"critic": "python:rl_world:masked"},
+    "zero-filled": {"critic": "python:rl_world:zero_filled"},
+}
+
+
+async def masked(sample: Sample) -> Critique | Failure:
+    """The truth, but three in ten critiques fail; which ones depends on the image alone."""
+    if _fails(sample):
+        return Failure(kind="unreadable", detail="planted")
+    return await _truth(sample)
+
+
+async def zero_filled(sample: Sample) -> Critique | Failure:
+    """The same critiques fail, and each counts as the worst there is."""
+    critique = await _truth(sample)
+    if isinstance(critique, Failure) or not _fails(sample):
+        return critique
+    return Critique(scores={a: None if score is None else 0.0 for a, score in critique.scores.items()})
+
+
+async def _truth(sample: Sample) -> Critique | Failure:
+    found = await true_reward(sample)
+    if isinstance(found, Failure):
+        return found
+    scores = found.scores.items()
+    return Critique(scores={a: None if s is None else (s - LOW) / (HIGH - LOW) for a, s in scores})
+
+
+def _fails(sample: Sample) -> bool:
+    digest = hashlib.sha256(np.asarray(sample.image).tobytes()).digest()
+    return int.from_bytes(digest[:4], "big") < FAILED * 2**32
+
+
+def train(condition: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One run, or what is left of it; the rows of its metrics."""
+    out = options.out / f"{re.sub(r'[^a-z0-9-]+', '-', condition.lower()).strip('-')}-{seed}"
+    config: RlConfig = resolve(RlConfig, with_shipped(["--config", "world"]), "rl_world")
+    changes = {
+        **CONDITIONS.get(condition, {"critic": condition}),
+        "seed": seed,
+        "out": out,
+        "eval_seed": options.eval_seed,
+        "held_out": options.held_out,
+        **({"epochs": options.epochs} if options.epochs else {}),
+    }
+    run(RlConfig.model_validate({**config.model_dump(), **changes}))
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured, with the CPU-minutes spent on training until then."""
+    spent, found = 0.0, []
+    for row in rows:
+        spent += row.get("seconds", {}).get("cpu", 0.0) / 60
+        if row.get("eval"):
+            watch = row["eval"].get("watch", row["eval"])["reward"]
+            found.append(
+                {
+                    "epoch": row["step"],
+                    "cpu_minutes": spent,
+                    "exact": row["eval"]["exact"]["mean"],
+                    "reward": row["eval"]["reward"] and row["eval"]["reward"]["mean"],
+                    "truth": watch and watch["mean"],
+                }
+            )
+    return found
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, float]:
+    """Mean with a 95 % t-interval over seeds; without width for a single seed."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    half = 0.0
+    if n > 1:
+        from scipy.stats import t
+
+        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def summarise(curves: dict[str, dict[int, list[dict[str, Any]]]], minutes: float) -> dict[str, Any]:
+    """For each condition: before, after ``minutes``, at the end, and the mean curve over seeds."""
+    found = {}
+    for condition, by_seed in curves.items():
+        points = list(zip(*by_seed.values(), strict=True))
+        within = [
+            [p for p in one if p["cpu_minutes"] <= minutes][-1]["exact"] - one[0]["exact"]
+            for one in by_seed.values()
+        ]
+        found[condition] = {
+            "before": over_seeds([one[0]["exact"] for one in by_seed.values()]),
+            "gain_within": over_seeds(within),
+            "gain_at_end": over_seeds([one[-1]["exact"] - one[0]["exact"] for one in by_seed.values()]),
+            "truth_at_end": over_seeds([one[-1]["truth"] for one in by_seed.values()]),
+            "curve": [
+                {
+                    "x": math.fsum(p["cpu_minutes"] for p in each) / len(each),
+                    "budget": each[0]["epoch"],
+                    **over_seeds([p["exact"] for p in each]),
+                }
+                for each in points
+            ],
+            "seeds": {str(seed): one for seed, one in by_seed.items()},
+        }
+    return found
+
+
+def table(found: dict[str, Any], minutes: float) -> str:
+    lines = [
+        f"| reward | before | gain within {minutes:g} CPU-minutes | gain at the end | truth at the end |",
+        "|---" * 5 + "|",
+    ]
+    for condition, one in found.items():
+        cells = (one["before"], one["gain_within"], one["gain_at_end"], one["truth_at_end"])
+        shown = [f"{c['mean']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" for c in cells]
+        lines.append(f"| {condition} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict[str, Any], out: Path) -> None:
+    lines = {condition: one["curve"] for condition, one in found.items()}
+    points = [point for line in lines.values() for point in line]
+    right, y = max(p["x"] for p in points) or 1.0, axis_over(points)
+    axes = Chart((0.0, right), (y.low, y.high), tuple(right * n / 4 for n in range(5)), y.ticks)
+    series = {name: n % 14 + 1 for n, name in enumerate(found)}
+    chart = {"title": "CPU-minutes of training", "lines": lines, "axes": axes}
+    write_page("curves.svg", out, comparison={"arms": found, "series": series}, chart=chart)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="default: as the configuration says")
+    parser.add_argument("--held-out", type=int, default=300)
+    parser.add_argument("--eval-seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--out", type=Path, default=Path("runs/rl-world"))
+    options = parser.parse_args()
+    curves: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for seed in options.seeds:
+        for condition in options.conditions:
+            print(f"{condition}, seed {seed}:", flush=True)
+            curves.setdefault(condition, {})[seed] = curve(train(condition, seed, options))
+    found = summarise(curves, options.minutes)
+    about = {"held_out": options.held_out, "eval_seed": options.eval_seed, "versions": versions()}
+    write_json(options.out / "results.json", {**about, "minutes": options.minutes, "conditions": found})
+    text = table(found, options.minutes)
+    (options.out / "results.md").write_text(text, encoding="utf-8")
+    draw(found, options.out / "curves.svg")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

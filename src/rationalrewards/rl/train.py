@@ -1,0 +1,92 @@
+"""A run from its configuration to a trained adapter and a report: ``train(config, ...)``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import Any
+
+from rationalrewards.rl.config import RlConfig
+from rationalrewards.rl.material import Material
+from rationalrewards.rl.rewards import Open, Rewards
+from rationalrewards.runs import Run
+from rationalrewards.types import InputError
+
+SUMMARY = "summary.json"
+
+
+def check(config: RlConfig, material: Material, processes: int) -> None:
+    """Raises InputError for numbers that do not go together, and says which do."""
+    unit = processes * config.updates
+    if config.prompts % unit:
+        near = sorted({max(unit, config.prompts // unit * unit), -(-config.prompts // unit) * unit})
+        raise InputError(
+            f"--prompts {config.prompts} cannot be shared out evenly over {config.updates} update(s) and "
+            f"{processes} process(es); use a multiple of {unit}, such as {' or '.join(map(str, near))}"
+        )
+    if config.group < 4:
+        raise InputError(
+            f"--group is {config.group}, but fewer than 4 images cannot be compared; use 8 to 24"
+        )
+    if len(material.training) < config.prompts:
+        raise InputError(
+            f"there are {len(material.training)} requests to train on, and an epoch takes {config.prompts}; "
+            "give more requests, or fewer --prompts"
+        )
+    sources = {item.source is not None for item in (*material.training, *material.held_out)}
+    if len(sources) > 1:
+        raise InputError(
+            "some requests have a source to edit and some have none; train on one kind at a time"
+        )
+
+
+def train(
+    config: RlConfig, material: Material, open_sources: Open, open_watching: Open | None = None
+) -> dict[str, Any]:
+    """Train as ``config`` says, or go on where a killed run stopped; returns the summary.
+
+    ``open_sources`` opens the judges whose rewards add up, ``open_watching`` one that only watches. Under
+    ``torchrun`` every process calls this. Leaves ``metrics.jsonl``, ``checkpoints/``, ``samples/``,
+    ``report.html`` and ``summary.json`` in ``config.out``; where the last is there already, nothing is done
+    again. Raises InputError for whatever is wrong with the settings, the model or the judges.
+    """
+    import torch
+
+    from rationalrewards.report.rl import write_rl_report
+    from rationalrewards.rl.loop import Training
+    from rationalrewards.rl.policies import load_policy
+    from rationalrewards.rl.ranks import launched
+    from rationalrewards.rl.state import checkpoints
+
+    gpu = torch.cuda.is_available() and not (config.device or "cuda").startswith("cpu")
+    with launched(sharded=config.shard, gpu=gpu, patience=config.patience) as ranks:
+        check(config, material, ranks.size)
+        run = Run(config.out, "rl", config.settings(), data=material.digest) if ranks.main else None
+        ranks.wait()
+        if (config.out / SUMMARY).is_file():
+            return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
+        device = config.device or (f"cuda:{ranks.local}" if gpu and ranks.size > 1 else None)
+        policy = load_policy(
+            config.generator, device=device, dtype=config.dtype, source_area=config.source_area
+        )
+        with ExitStack() as stack:
+            judges = [
+                stack.enter_context(Rewards(opened, config.patience, config.concurrency))
+                for opened in (open_sources, open_watching)
+                if opened is not None
+            ]
+            training = Training(config, material, policy, judges[0], judges[1] if judges[1:] else None, ranks)
+            rows = training.run()
+            summary = {
+                "epochs": config.epochs,
+                "checkpoint": str(config.out / "checkpoints" / str(checkpoints(config.out)[-1])),
+                "trained_parameters": sum(w.numel() for w in training.state.adapters.trained),
+                "passes": training.state.progress.forwards,
+                "before": rows[0]["eval"] if rows else None,
+                "after": rows[-1].get("eval") if rows else None,
+            }
+        if run is not None:
+            write_rl_report(config.out, title="Reinforcement learning")
+            run.finish(summary)
+        ranks.wait()
+    return summary

@@ -1,0 +1,147 @@
+"""Killed at any moment, continued by the same command; and two processes that train as one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rationalrewards.commands.rl import run
+from rationalrewards.rl.config import RlConfig
+from rationalrewards.rl.state import checkpoints
+from rationalrewards.rl.trackers import flat
+from rl.loop_runs import command, environment, metrics, small
+
+torch.set_num_threads(1)
+
+KILLED = """
+import os, signal, sys
+from rationalrewards.cli import main
+from rationalrewards.rl.loop import Training
+
+save = Training._save
+
+def die_or_save(self):
+    if self.state.progress.epoch == 4:
+        half = self.config.out / "checkpoints" / "part"
+        half.mkdir()
+        (half / "state.pt").write_bytes(b"half a file")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self)
+
+Training._save = die_or_save
+main(sys.argv[1:])
+"""
+"""The command, killed while it writes its second checkpoint, with two epochs of metrics beyond the first."""
+
+RANK = """
+import json, os, sys
+from rationalrewards.cli import main
+
+for port, arguments in zip(*json.loads(sys.argv[1])):
+    os.environ["MASTER_PORT"] = port
+    code = main(arguments)
+    if code:
+        sys.exit(code)
+"""
+"""One of two processes that train twice, as torchrun would start it."""
+
+
+def same(one: Any, other: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            same(left, right)
+    else:
+        assert one == other
+
+
+def state(config: RlConfig) -> Any:
+    last = checkpoints(config.out)[-1]
+    return torch.load(config.out / "checkpoints" / str(last) / "state.pt", weights_only=True)
+
+
+def launch(arguments: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment(), **more
+    )
+
+
+def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path) -> None:
+    """With a moving average, an old policy that lags, several updates, and a difficulty filter."""
+    more = {"updates": 2, "ema": 0.5, "drift": 0.1, "old_rate": 0.3, "difficulty": 1.0, "first_images": 1}
+    whole = small(tmp_path / "whole", epochs=5, save_every=2, eval_every=3, items=9, **more)
+    run(whole)
+    killed = whole.model_copy(update={"out": tmp_path / "killed"})
+    child = launch(["-c", KILLED, *command(killed)])
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    assert checkpoints(killed.out) == [2]
+    assert metrics(killed.out)[-1]["step"] == 4
+    run(killed)
+    same(state(whole), state(killed))
+    assert metrics(whole.out) == metrics(killed.out)
+    assert [row["step"] for row in metrics(killed.out)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", epochs=1)
+    first = run(config)
+    before = (config.out / "metrics.jsonl").stat().st_mtime_ns
+    assert run(config)["after"] == first["after"]
+    assert (config.out / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """The same epochs, shared out over two ranks, plain and with the frozen weights sharded (FSDP2): the same
+    metrics, and the same weights up to rounding.
+    """
+    alone = small(tmp_path / "alone", updates=2, drift=0.1, drift_share=0.5, held_out=3, ema=0.5)
+    run(alone)
+    pairs = [
+        alone.model_copy(update={"out": tmp_path / name, "shard": name == "fsdp"}) for name in ("ddp", "fsdp")
+    ]
+    ports = [str(free_port()) for _ in pairs]
+    told = [json.dumps([ports, [command(pair) for pair in pairs]])]
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, *told],
+            env={**environment(), **where, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [rank.communicate() for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert [out.count("adapter:") for out, _ in said] == [2, 0]
+    for pair in pairs:
+        for one, other in zip(metrics(alone.out), metrics(pair.out), strict=True):
+            assert one.keys() == other.keys()
+            for figures in (one, other):
+                figures.pop("passes_per_image", None)  # a sharded network takes some only to keep company
+            assert flat(other) == pytest.approx(flat(one), rel=1e-3)
+        ours, theirs = state(alone), state(pair)
+        for name in ("theta", "old", "average"):
+            for key, tensor in ours[name].items():
+                torch.testing.assert_close(theirs[name][key], tensor, rtol=1e-3, atol=1e-4)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
