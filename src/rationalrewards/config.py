@@ -6,7 +6,7 @@ import inspect
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -15,13 +15,17 @@ from pydantic_core import PydanticUndefined
 
 from rationalrewards.types import InputError
 
-_NO_RESULT = {"config", "dry_run", "as_json", "out", "cache", "concurrency", "at_once"}
+_NO_RESULT = frozenset({"config", "dry_run", "as_json", "out", "cache", "concurrency", "at_once"})
 
 
 class Config(BaseModel):
     """Base of every verb's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    how_fast: ClassVar[frozenset[str]] = frozenset()
+    """Further fields that decide no result of a run, only how fast it goes and how much is kept."""
+    shipped: ClassVar[Path | None] = None
+    """The folder of configurations that ``--config`` takes by name as well."""
 
     config: Path | None = None
     """Take settings from this TOML file; flags win over it."""
@@ -30,7 +34,7 @@ class Config(BaseModel):
 
     def settings(self) -> dict[str, Any]:
         """JSON-ready values that decide the results of a run: not where it writes, nor how fast it goes."""
-        return self.model_dump(mode="json", exclude=_NO_RESULT)
+        return self.model_dump(mode="json", exclude=set(_NO_RESULT | self.how_fast))
 
 
 C = TypeVar("C", bound=Config)
@@ -44,6 +48,8 @@ def resolve(kind: type[C], argv: Sequence[str], prog: str) -> C:
     unreadable file, unknown keys, and values that the model refuses.
     """
     path, flags = _split(argv)
+    if path is not None and kind.shipped is not None:
+        path = {file.stem: file for file in kind.shipped.glob("*.toml")}.get(str(path), path)
     given = {} if path is None else _read(path, kind) | {"config": path}
     start = {
         name: given.get(name, tyro.MISSING if field.default is PydanticUndefined else field.default)

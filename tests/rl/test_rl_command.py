@@ -16,7 +16,7 @@ from PIL import Image
 from fakes import tiny_pipelines
 from rationalrewards.cli import main
 from rationalrewards.commands.rl import material_of, run
-from rationalrewards.rl.config import SHIPPED, RlConfig
+from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.lora import FILE
 from rationalrewards.rl.material import requests_of_epoch
 from rationalrewards.rl.policies import load_policy
@@ -24,6 +24,7 @@ from rl.loop_runs import command, metrics, small
 
 torch.set_num_threads(1)
 
+SHIPPED = RlConfig.shipped
 SHIPPED_NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
 REWARDS = """
 import numpy as np

@@ -190,12 +190,18 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_a_megabyte_made_to_be_slow_takes_less_than_a_second(name: str) -> None:
-    def seconds() -> float:
+def test_a_megabyte_made_to_be_slow_takes_no_more_than_its_length_explains(name: str) -> None:
+    """Eight times the text may take 24 times as long; in a search that goes back and forth it is 64 times."""
+
+    def seconds(text: str) -> float:
         started = time.process_time()
-        assert isinstance(T2I.read(ADVERSARIAL[name]), Failure)
-        assert isinstance(T2I.read_comparison(ADVERSARIAL[name]), Failure)
-        return (time.process_time() - started) / 2
+        assert isinstance(T2I.read(text), Failure)
+        assert isinstance(T2I.read_comparison(text), Failure)
+        return time.process_time() - started
+
+    def is_fair() -> bool:
+        part = seconds(ADVERSARIAL[name][: MEGABYTE // 8])
+        return seconds(ADVERSARIAL[name]) < max(24 * part, 0.1)
 
     # Up to three tries: other processes on the same core slow a run down, nothing speeds it up.
-    assert any(seconds() < 1 for _ in range(3))
+    assert any(is_fair() for _ in range(3))

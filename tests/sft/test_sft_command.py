@@ -9,7 +9,7 @@ import pytest
 
 from rationalrewards import InputError
 from rationalrewards.cli import main
-from rationalrewards.sft.config import SHIPPED, SftConfig
+from rationalrewards.sft.config import SftConfig
 from rationalrewards.sft.export import as_toml
 from rationalrewards.sft.push import files_of
 
@@ -49,7 +49,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(runs, base, tmp_path, capsys,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_configurations_have_the_papers_settings(name):
-    config = SftConfig(**tomllib.loads((SHIPPED / f"{name}.toml").read_text(encoding="utf-8")))
+    config = SftConfig(**tomllib.loads((SftConfig.shipped / f"{name}.toml").read_text(encoding="utf-8")))
     assert (config.lr, config.schedule, config.warmup, config.weight_decay) == (1e-5, "cosine", 0.05, 1e-6)
     assert (config.epochs, config.batch, config.accumulate, config.max_length) == (3, 4, 4, 32_768)
     assert (config.precision, config.freeze_vision, config.freeze_projector) == ("bf16", True, True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rationalrewards.commands.common import CriticConfig, open_judge, print_json
 from rationalrewards.config import resolve
-from rationalrewards.rl.config import RlConfig, with_shipped
+from rationalrewards.rl.config import RlConfig
 from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    config = resolve(RlConfig, with_shipped(argv), "rationalrewards rl")
+    config = resolve(RlConfig, argv, "rationalrewards rl")
     if config.dry_run:
         print_json({"config": config.model_dump(mode="json", exclude={"dry_run"}), **checked(config)})
         return 0

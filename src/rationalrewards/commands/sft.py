@@ -10,7 +10,7 @@ from typing import Any
 
 from rationalrewards.commands.common import dry_run, print_json
 from rationalrewards.config import Config, resolve
-from rationalrewards.sft.config import SftConfig, with_shipped
+from rationalrewards.sft.config import SftConfig
 
 
 class PushConfig(Config):
@@ -31,7 +31,7 @@ class PushConfig(Config):
 def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "push":
         return _push(argv[1:])
-    config = resolve(SftConfig, with_shipped(argv), "rationalrewards sft")
+    config = resolve(SftConfig, argv, "rationalrewards sft")
     if config.dry_run:
         from rationalrewards.sft.plan import plan
 

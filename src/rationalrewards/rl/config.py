@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from rationalrewards.config import Config, JsonFlag
-
-SHIPPED = Path(__file__).parent / "configs"
-_HOW_FAST = {"device", "patience", "cache_mb", "report_to", "keep", "save_every"}
 
 
 class RlConfig(Config):
@@ -25,6 +21,9 @@ class RlConfig(Config):
       torchrun --nproc-per-node 8 -m rationalrewards.cli rl --config sd3.5-m-8gpu --data prompts.jsonl ...
     Check everything and load nothing: --dry-run. Rewards add up: --critic "0.7*URL + 0.3*scalar:PATH"
     """
+
+    how_fast = frozenset({"device", "patience", "cache_mb", "report_to", "keep", "save_every"})
+    shipped = Path(__file__).parent / "configs"
 
     generator: str = "world"
     """world, world:WEIGHTS or diffusers:NAME_OR_PATH (SD3, SD3.5, FLUX.1-dev, FLUX.1-Kontext, Qwen-Image,
@@ -167,16 +166,3 @@ class RlConfig(Config):
     def scale(self) -> float:
         """Alpha of the adapters."""
         return 2.0 * self.rank if self.alpha is None else self.alpha
-
-    def settings(self) -> dict[str, Any]:
-        """Without what only says where and how fast it goes, and how much is kept."""
-        return {name: value for name, value in super().settings().items() if name not in _HOW_FAST}
-
-
-def with_shipped(argv: Sequence[str]) -> list[str]:
-    """The arguments with the name of a shipped configuration, after ``--config``, as its path."""
-    names = {path.stem: str(path) for path in SHIPPED.glob("*.toml")}
-    return [
-        names.get(argument, argument) if before == "--config" else argument
-        for before, argument in zip(["", *argv], argv, strict=False)
-    ]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from rationalrewards.config import Config, JsonFlag
-
-SHIPPED = Path(__file__).parent / "configs"
-_HOW_FAST = {"workers", "cache_mb", "report_to", "keep", "save_every", "log_every"}
 
 
 class SftConfig(Config):
@@ -26,6 +22,9 @@ class SftConfig(Config):
     Afterwards: rationalrewards judge "a fox" --image fox.png --critic hf:runs/critic/critic
     To the hub: rationalrewards sft push --run runs/critic --repo OWNER/NAME
     """
+
+    how_fast = frozenset({"workers", "cache_mb", "report_to", "keep", "save_every", "log_every"})
+    shipped = Path(__file__).parent / "configs"
 
     data: tuple[Path, ...] = ()
     """Parrot runs, folders with an sft.jsonl, or such files; several are trained on together."""
@@ -101,16 +100,3 @@ class SftConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Fixes the order of the data, new weights and dropout."""
     as_json: JsonFlag = False
-
-    def settings(self) -> dict[str, Any]:
-        """Without what only says how fast it goes and how much is kept."""
-        return {name: value for name, value in super().settings().items() if name not in _HOW_FAST}
-
-
-def with_shipped(argv: Sequence[str]) -> list[str]:
-    """The arguments with the name of a shipped configuration, after ``--config``, as its path."""
-    names = {path.stem: str(path) for path in SHIPPED.glob("*.toml")}
-    return [
-        names.get(argument, argument) if before == "--config" else argument
-        for before, argument in zip(["", *argv], argv, strict=False)
-    ]
