@@ -28,7 +28,7 @@ from rationalrewards.config import resolve
 from rationalrewards.report.chart import Chart
 from rationalrewards.report.page import write_page
 from rationalrewards.report.plot import axis_over
-from rationalrewards.rl.config import RlConfig, with_shipped
+from rationalrewards.rl.config import RlConfig
 from rationalrewards.runs import versions, write_json
 from rationalrewards.types import Critique, Failure, Sample
 from rationalrewards.world.scoring import HIGH, LOW, true_reward
@@ -73,7 +73,7 @@ def _fails(sample: Sample) -> bool:
 def train(condition: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One run, or what is left of it; the rows of its metrics."""
     out = options.out / f"{re.sub(r'[^a-z0-9-]+', '-', condition.lower()).strip('-')}-{seed}"
-    config: RlConfig = resolve(RlConfig, with_shipped(["--config", "world"]), "rl_world")
+    config: RlConfig = resolve(RlConfig, ["--config", "world"], "rl_world")
     changes = {
         **CONDITIONS.get(condition, {"critic": condition}),
         "seed": seed,

@@ -8,7 +8,8 @@ import pytest
 
 from rationalrewards import Critique, Rubric
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES, BENCHMARKS = ROOT / "examples", ROOT / "benchmarks"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -17,6 +18,15 @@ def test_an_example_runs(path: Path) -> None:
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_every_benchmark_finds_what_it_imports() -> None:
+    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    imports = "; ".join(f"import {name}" for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", imports], cwd=BENCHMARKS, capture_output=True, text=True, timeout=240
+    )
+    assert len(names) > 10 and done.returncode == 0, done.stderr
 
 
 def test_the_own_rubric_asks_and_reads_with_its_own_words() -> None:

@@ -130,7 +130,7 @@ def _charts(*given: tuple[str, Mapping[str, Points]]) -> list[dict[str, Any]]:
         y = axis_over([{"low": p.get("low", p["mean"]), "high": p.get("high", p["mean"])} for p in points])
         right = max(point["x"] for point in points)
         axes = Chart((0.0, right), (y.low, y.high), tuple(right * n / 4 for n in range(5)), y.ticks)
-        charts.append({"title": title, "lines": lines, "axes": axes, "note": ""})
+        charts.append({"title": title, "lines": lines, "axes": axes})
     return charts
 
 

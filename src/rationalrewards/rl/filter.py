@@ -33,7 +33,7 @@ def hard_ones(artist: Artist, items: Sequence[Item], rewards: Rewards, config: R
     left = [item for item in items if item.id not in means]
     for start in range(0, len(left), _TOGETHER * ranks.size):
         some = left[start : start + _TOGETHER * ranks.size]
-        mine = some[ranks.rank :: ranks.size] or some[:1]
+        mine = ranks.dealt(some)
         wanted = [
             (item, seed_of("first", config.seed, item.id, copy))
             for item in mine

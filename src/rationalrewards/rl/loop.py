@@ -177,7 +177,7 @@ class Training:
         decay = old_decay(epoch, config.old_flat, config.old_rate, config.old_hold)
         self.state.adapters.refresh(decay)
         progress.epoch += 1
-        sampling = len(plan) * config.steps * (2 if self._is_guided else 1)
+        sampling = len(plan) * config.steps * (2 if self.artist.encodings.guided else 1)
         learning = sum(step.with_gradient + step.without for step in steps)
         progress.forwards += sampling + learning
         return {
@@ -230,11 +230,6 @@ class Training:
         if self.ranks.main:
             self.state.save(self.config.out, self.config.keep)
         self.ranks.wait()
-
-    @property
-    def _is_guided(self) -> bool:
-        """Does sampling take two passes a step?"""
-        return self.artist.encodings.guided
 
 
 def _mean_of(steps: Sequence[Learnt]) -> Row:

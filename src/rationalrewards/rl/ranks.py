@@ -36,6 +36,12 @@ class Ranks:
         each = len(things) // self.size
         return things[self.rank * each : (self.rank + 1) * each]
 
+    def dealt(self, things: Sequence[T]) -> list[T]:
+        """Every ``size``-th one, for any number of things. A rank without any takes the first, so that it is
+        never idle where all must act; what two ranks find about one thing is the same.
+        """
+        return list(things[self.rank :: self.size] or things[:1])
+
     def joined(self, mine: Sequence[T]) -> list[T]:
         """The stretches of all ranks in order, on every rank."""
         if self.size == 1:

@@ -10,7 +10,6 @@ from rationalrewards.evaluation.statistics import wilson
 from rationalrewards.images import to_png
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.material import Material, seed_of
-from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rewards import Outcome, Rewards
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.scoring import described, rewards_of
@@ -40,7 +39,7 @@ def measure(
     """
     ranks, items = artist.ranks, material.held_out
     wanted = [(item, seed_of("held out", config.eval_seed, item.id)) for item in items]
-    mine = _dealt(wanted, ranks)
+    mine = ranks.dealt(wanted)
     drawn = artist.draw(mine, "theta", config.eval_steps, rewards)
     second: list[Future[list[Outcome]] | None] = [
         watching.submit(Sample(prompt=d.item.prompt, image=d.image, source=d.item.source))
@@ -78,12 +77,6 @@ def _figures(
 ) -> dict[str, Any]:
     found = rewards_of(said, groups, sources, config.aspect_weights)
     return described(said, found, groups, sources)
-
-
-def _dealt(wanted: Sequence[Any], ranks: Ranks) -> list[Any]:
-    """Every ``size``-th one. A rank without any takes the first, so that it is never idle where all must act;
-    what two ranks have found about one request is the same."""
-    return list(wanted[ranks.rank :: ranks.size] or wanted[:1])
 
 
 def _keep(file: Path, data: bytes) -> None:
