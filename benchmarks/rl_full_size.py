@@ -13,12 +13,14 @@ from typing import Any
 
 import diffusers
 import torch
-from rl_schedules import Meter, Settings, flops, our_step, reference_step
+from rl_schedules import Epoch, Meter, Settings, flops, our_step, reference_step
+from rl_step import artist_of
 from torch import Tensor
 
-from rationalrewards.rl.lora import Adapters
+from rationalrewards.refine.trace import Item
 from rationalrewards.rl.nft import Advantages
-from rationalrewards.rl.policies import Conditioning, Policy, Size, policy_of
+from rationalrewards.rl.policies import Conditioning, policy_of
+from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample
 
 SAMPLING = 10  # steps
@@ -103,10 +105,7 @@ def told(model: str, side: int, device: torch.device, dtype: torch.dtype) -> Con
 
 def measure(
     step: Callable[..., None],
-    policy: Policy,
-    adapters: Adapters,
-    condition: Conditioning,
-    size: Size,
+    artist: Artist,
     *,
     images: int,
     micro: int,
@@ -114,13 +113,14 @@ def measure(
     epochs: int = 2,
 ) -> Timed:
     """Time the last of ``epochs`` epochs. Every image counts; each epoch starts with theta as old policy."""
-    device = policy.network.device
-    gpu = device.type == "cuda"
+    policy, adapters, size = artist.policy, artist.adapters, artist.size
+    gpu = policy.network.device.type == "cuda"
     settings = Settings(micro=micro)
     optimizer = torch.optim.AdamW(adapters.trained, lr=1e-4)
     random = torch.Generator().manual_seed(0)
     sigmas = policy.sigmas(SAMPLING, size)
-    all_told = condition.pick([0] * images)
+    items = [Item(prompt="-")] * images
+    all_told = artist.encodings.batch(items)
     worth = Advantages(torch.rand(images, generator=random), torch.ones(images), 0.0, 0.0)
     meter = Meter(policy.network)
     if gpu:
@@ -142,7 +142,7 @@ def measure(
         for p in places:
             policy.decode(clean[p], size)
         decoded = now()
-        step(policy, adapters, optimizer, clean, all_told, worth, sigmas, random, settings)
+        step(artist, optimizer, Epoch(number, clean, items, all_told, worth, SAMPLING), 0, settings)
         adapters.refresh(0.0)
         learnt = now()
     memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
@@ -162,9 +162,10 @@ def report(model: str, side: int, images: int, micro: int, checkpointing: bool) 
     torch.set_default_dtype(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     policy = policy_of(pipeline)
-    adapters = Adapters(policy.network, policy.targets, rank=32, alpha=64)
     condition = told(model, side, policy.network.device, torch.bfloat16)
+    policy.encode = lambda *_, **__: condition  # there is no text encoder
     size = (side, side)
+    artist = artist_of(policy, size, rank=32)
     once, backward = flops(policy, policy.noise([0], size), condition)
     if checkpointing:
         policy.network.enable_gradient_checkpointing()
@@ -178,9 +179,7 @@ def report(model: str, side: int, images: int, micro: int, checkpointing: bool) 
     )
     print(f"a forward pass of one row: {once / 1e12:.2f} TFLOP; its backward pass {backward:.2f} times that")
     for label, step in (("reference", reference_step), ("ours", our_step)):
-        found = measure(
-            step, policy, adapters, condition, size, images=images, micro=micro, backward=backward
-        )
+        found = measure(step, artist, images=images, micro=micro, backward=backward)
         share = f"{found.equivalents * once / found.seconds / peak:.0%}" if peak else "unknown"
         print(
             f"{label:10} {found.equivalents / images:6.1f} forward-equivalents a sample, "

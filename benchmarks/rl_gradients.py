@@ -10,15 +10,14 @@ images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from rl_schedules import Settings, our_step, reference_step
-from rl_step import SIZE, Plan, requests
+from rl_schedules import Epoch, Settings, our_step, reference_step
+from rl_step import SIZE, Plan, artist_of, requests
 from torch import Tensor
 
+from rationalrewards.refine.trace import Item
 from rationalrewards.rl.aspects import group_rewards
-from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.nft import advantages
 from rationalrewards.rl.policies import load_policy
 from rationalrewards.rl.sampling import sample
@@ -28,24 +27,27 @@ from rationalrewards.world import truth
 def main() -> None:
     torch.set_num_threads(1)
     plan, policy = Plan(), load_policy("world")
-    adapters = Adapters(policy.network, policy.targets, rank=16, alpha=32)
+    artist = artist_of(policy, SIZE, rank=16)
+    adapters = artist.adapters
     still = torch.optim.SGD(adapters.trained, lr=0.0)
     sigmas = policy.sigmas(plan.sampling, SIZE)
     owner = [n for n in range(plan.prompts) for _ in range(plan.group)]
 
-    def drawn(number: int) -> tuple[Any, ...]:
+    def drawn(number: int) -> Epoch:
         tasks = requests(f"gradients {number}", plan.prompts)
-        condition = policy.encode([task.prompt for task in tasks], SIZE).pick(owner)
+        items = [Item(prompt=tasks[n].prompt, id=f"{number}-{n}") for n in owner]
+        condition = artist.encodings.batch(items)
         noise = policy.noise([5000 * number + i for i in range(len(owner))], SIZE)
         with adapters.rows("old"):
             clean = sample(policy, noise, sigmas, condition)
         images = policy.decode(clean, SIZE)
         critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
-        return clean, condition, advantages(group_rewards(critiques, owner), owner, floor=0.02)
+        worth = advantages(group_rewards(critiques, owner), owner, floor=0.02)
+        return Epoch(number, clean, items, condition, worth, plan.sampling)
 
-    def gradient(step: Callable[..., None], images: tuple[Any, ...], times: int, seed: int) -> Tensor:
+    def gradient(step: Callable[..., None], images: Epoch, times: int, seed: int) -> Tensor:
         settings = Settings(drift=0.0, timesteps=times, micro=40)
-        step(policy, adapters, still, *images, sigmas, torch.Generator().manual_seed(seed), settings)
+        step(artist, still, images, seed, settings)
         return torch.cat([weights.grad.flatten() for weights in adapters.trained if weights.grad is not None])
 
     def cosine(one: Tensor, other: Tensor) -> float:

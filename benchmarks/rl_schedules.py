@@ -1,7 +1,10 @@
-"""Two schedules of one DiffusionNFT step, and a meter of what passes through the network; see rl_step.py."""
+"""The plain schedule of a DiffusionNFT step, ours called in the same way, and a meter of what passes through
+the network; see rl_step.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rationalrewards.rl.lora import Adapters, velocities
-from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss, weighted_flow_loss
+from rationalrewards.refine.trace import Item
+from rationalrewards.rl.config import RlConfig
+from rationalrewards.rl.material import seed_of
+from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss
 from rationalrewards.rl.policies import Conditioning, Policy
+from rationalrewards.rl.rollout import Artist
+from rationalrewards.rl.step import Lesson, learn
+
+CLIP = 1.0  # largest norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,21 @@ class Settings:
     mix: float = 1.0  # b
     micro: int = 32  # rows of a pass with gradients
     timesteps: int = 2  # of an image that is learnt from, each from a stretch of the schedule of its own
-    drift_every: int = 4  # the distance to the reference is taken in every so many passes, and weighted up
+    drift_share: float = 0.25  # of the rows on which the distance to the reference is taken
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Images to learn from: clean latents, the request that each is of and its encoding, what each is worth,
+    and in how many steps they were sampled. ``number`` tells epochs apart.
+    """
+
+    number: int
+    clean: Tensor
+    items: Sequence[Item]
+    condition: Conditioning
+    worth: Advantages
+    steps: int
 
 
 class Meter:
@@ -59,11 +82,6 @@ def flops(policy: Policy, x: Tensor, condition: Conditioning) -> tuple[float, fl
     return once / len(x), both.get_total_flops() / once - 1
 
 
-def step(adapters: Adapters, optimizer: torch.optim.Optimizer) -> None:
-    torch.nn.utils.clip_grad_norm_(adapters.trained, 1.0)
-    optimizer.step()
-
-
 def mixed(clean: Tensor, t: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """x at times t, and the velocity that leads there from the clean latents, in float32."""
     noise = torch.randn(clean.shape, generator=random).to(clean.device)
@@ -71,26 +89,42 @@ def mixed(clean: Tensor, t: Tensor, random: torch.Generator) -> tuple[Tensor, Te
     return ((1 - at) * clean.float() + at * noise).to(clean.dtype), noise - clean.float()
 
 
+def our_step(
+    artist: Artist, optimizer: torch.optim.Optimizer, epoch: Epoch, seed: int, settings: Settings
+) -> None:
+    """The package's own step (``rl.step.learn``)."""
+    config = RlConfig(
+        steps=epoch.steps,
+        timesteps=settings.timesteps,
+        batch=settings.micro,
+        mix=settings.mix,
+        drift=settings.drift,
+        drift_share=settings.drift_share,
+        clip=CLIP,
+    )
+    worths = zip(epoch.worth.r.tolist(), epoch.worth.weight.tolist(), strict=True)
+    lessons = [
+        Lesson(item, clean, r, weight, seed_of(seed, epoch.number, n))
+        for n, (item, clean, (r, weight)) in enumerate(zip(epoch.items, epoch.clean, worths, strict=True))
+    ]
+    learn(artist, optimizer, lessons, config)
+
+
 def reference_step(
-    policy: Policy,
-    adapters: Adapters,
-    optimizer: torch.optim.Optimizer,
-    clean: Tensor,
-    condition: Conditioning,
-    worth: Advantages,
-    sigmas: Tensor,
-    random: torch.Generator,
-    settings: Settings,
+    artist: Artist, optimizer: torch.optim.Optimizer, epoch: Epoch, seed: int, settings: Settings
 ) -> None:
     """As public loops do it: old, reference and theta one after the other, by switching adapters, for every
     image at every time of the sampler.
     """
-    network, times = policy.network, sigmas[:-1].to(clean.device)
-    r, weight = worth.r.to(clean.device), worth.weight.to(clean.device)
+    policy, adapters, clean = artist.policy, artist.adapters, epoch.clean
+    network, device = policy.network, clean.device
+    random = torch.Generator().manual_seed(seed_of(seed, epoch.number))
+    times = policy.sigmas(epoch.steps, artist.size)[:-1].to(device)
+    r, weight = epoch.worth.r.to(device), epoch.worth.weight.to(device)
     total = weight.sum().clamp(min=1) * len(times)
     optimizer.zero_grad(set_to_none=True)
     for rows in torch.randperm(len(clean), generator=random).split(settings.micro):
-        told = condition.pick(rows)
+        told = epoch.condition.pick(rows)
         for now in times[torch.randperm(len(times), generator=random)]:
             t = now.expand(len(rows))
             x, target = mixed(clean[rows], t, random)
@@ -105,53 +139,5 @@ def reference_step(
             losses = nft_loss(v, v_old, target, t, r[rows], settings.mix)
             losses = losses + settings.drift * drift_loss(v, v_ref)
             ((weight[rows] * losses).sum() / total).backward()
-    step(adapters, optimizer)
-
-
-def our_step(
-    policy: Policy,
-    adapters: Adapters,
-    optimizer: torch.optim.Optimizer,
-    clean: Tensor,
-    condition: Conditioning,
-    worth: Advantages,
-    sigmas: Tensor,
-    random: torch.Generator,
-    settings: Settings,
-) -> None:
-    """Only images that count, few times stacked into one batch, the distance to the reference now and then in
-    the old policy's call, and no such call while theta is the old policy.
-    """
-    counting = worth.weight.nonzero().flatten()
-    if not len(counting):
-        return
-    equal, repeats = adapters.equal(), settings.timesteps
-    total = worth.weight.sum() * repeats
-    schedule = sigmas.flip(0)
-    optimizer.zero_grad(set_to_none=True)
-    first = int(torch.randint(settings.drift_every, (1,), generator=random))
-    shuffled = counting[torch.randperm(len(counting), generator=random)]
-    for number, images in enumerate(shuffled.split(max(settings.micro // repeats, 1))):
-        rows = images.repeat(repeats)
-        stretch = torch.arange(repeats).repeat_interleave(len(images))
-        place = (stretch + torch.rand(len(rows), generator=random)) / repeats * (len(schedule) - 1)
-        below = place.long().clamp(max=len(schedule) - 2)
-        t = torch.lerp(schedule[below], schedule[below + 1], place - below).to(clean.device)
-        x, target = mixed(clean[rows], t, random)
-        told = condition.pick(rows)
-        r, weight = worth.r[rows].to(clean.device), worth.weight[rows].to(clean.device)
-        looked = settings.drift > 0 and (number + first) % settings.drift_every == 0
-        others: dict[Any, Tensor] = {}
-        asked: list[Any] = [*([] if equal else ["old"]), *(["reference"] if looked else [])]
-        if asked:
-            others = dict(zip(asked, velocities(policy, adapters, asked, x, t, told), strict=True))
-        v = policy.velocity(x, t, told)
-        losses = (
-            weighted_flow_loss(v, target, t, r)
-            if equal
-            else nft_loss(v, others["old"], target, t, r, settings.mix)
-        )
-        if looked:
-            losses = losses + settings.drift_every * settings.drift * drift_loss(v, others["reference"])
-        ((weight * losses).sum() / total.to(clean.device)).backward()
-    step(adapters, optimizer)
+    torch.nn.utils.clip_grad_norm_(adapters.trained, CLIP)
+    optimizer.step()

@@ -6,10 +6,10 @@
 
 The reference does what public loops of DiffusionNFT do: three passes (old, reference, theta with gradients)
 one after the other, adapters switched in between, for every image at every time of the sampler, each copy of
-a request encoded for itself, all rewards after the last image. Ours learns from images that count only, at
-two times each, leaves the old policy's pass out while theta is the old policy, and takes the distance to the
-reference in every fourth pass. Generator, requests, noise, reward, learning rate and number of optimiser
-steps in an epoch are the same.
+a request encoded for itself, all rewards after the last image. Ours is the step that the package trains with:
+it learns from images that count only, at two times each, leaves the old policy's pass out while theta is the
+old policy, and takes the distance to the reference on a quarter of the rows. Generator, requests, noise,
+reward, learning rate and number of optimiser steps in an epoch are the same.
 
 In the world each schedule runs in a process of its own for so many CPU-minutes, one after the other. CPU time
 is that of sampling, judging and learning; loading and measuring are not in it. What is measured on held-out
@@ -30,13 +30,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rl_schedules import Meter, Settings, flops, our_step, reference_step
+from rl_schedules import Epoch, Meter, Settings, flops, our_step, reference_step
 
 from rationalrewards.evaluation.statistics import Interval, bootstrap_mean, wilson
+from rationalrewards.refine.trace import Item
 from rationalrewards.rl.aspects import group_rewards
+from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.nft import advantages, old_decay
-from rationalrewards.rl.policies import Policy, load_policy
+from rationalrewards.rl.policies import Size, load_policy
+from rationalrewards.rl.policies.base import Policy
+from rationalrewards.rl.ranks import Ranks
+from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample
 from rationalrewards.world import Task, sample_task, truth
 from rationalrewards.world.scoring import Truth
@@ -87,8 +92,14 @@ def requests(seed: str, n: int) -> list[Task]:
     return [sample_task(int.from_bytes(f"{seed} {i}".encode(), "big"), style="short") for i in range(n)]
 
 
-def measured(policy: Policy, adapters: Adapters, plan: Plan) -> list[Truth]:
+def artist_of(policy: Policy, size: Size, *, rank: int, seed: int = 0) -> Artist:
+    adapters = Adapters(policy.network, policy.targets, rank=rank, alpha=2 * rank, seed=seed)
+    return Artist(policy, adapters, Encodings(policy, size, 1.0, 64), size, 64, "euler", Ranks())
+
+
+def measured(artist: Artist, plan: Plan) -> list[Truth]:
     """What comes of the held-out requests; always the same ones, and the same noise."""
+    policy, adapters = artist.policy, artist.adapters
     tasks, found = requests("held out", plan.held_out), []
     for start in range(0, len(tasks), 50):
         part = tasks[start : start + 50]
@@ -104,22 +115,21 @@ def run(schedule: str, plan: Plan) -> Found:
     """Train the world's generator under one schedule for so many CPU-minutes."""
     torch.set_num_threads(1)
     policy = load_policy("world")
-    adapters = Adapters(policy.network, policy.targets, rank=16, alpha=32, seed=plan.seed)
-    optimizer = torch.optim.AdamW(adapters.trained, lr=plan.lr, weight_decay=1e-4)
+    artist = artist_of(policy, SIZE, rank=16, seed=plan.seed)
+    optimizer = torch.optim.AdamW(artist.adapters.trained, lr=plan.lr, weight_decay=1e-4)
     condition = policy.encode(["a red circle"] * 8, SIZE)
     _, backward = flops(policy, policy.noise(range(8), SIZE), condition)
-    found = Found(curve=[(0.0, measured(policy, adapters, plan))])
+    found = Found(curve=[(0.0, measured(artist, plan))])
     loaded, meter = peak(), Meter(policy.network)
-    random = torch.Generator().manual_seed(plan.seed)
     while found.seconds < 60 * plan.minutes:
         started = time.process_time()
-        found.rewards.append(epoch(schedule, policy, adapters, optimizer, random, plan, found))
+        found.rewards.append(epoch(schedule, artist, optimizer, plan, found))
         found.seconds += time.process_time() - started
         found.epochs += 1
         found.images += plan.prompts * plan.group
         if found.seconds >= min(len(found.curve) * plan.every, 60 * plan.minutes):
             passed = meter.with_gradient, meter.without
-            found.curve.append((found.seconds, measured(policy, adapters, plan)))
+            found.curve.append((found.seconds, measured(artist, plan)))
             meter.with_gradient, meter.without = passed
     found.with_gradient, found.without = meter.with_gradient, meter.without
     found.equivalents = meter.equivalents(backward)
@@ -127,27 +137,21 @@ def run(schedule: str, plan: Plan) -> Found:
     return found
 
 
-def epoch(
-    schedule: str,
-    policy: Policy,
-    adapters: Adapters,
-    optimizer: torch.optim.Optimizer,
-    random: torch.Generator,
-    plan: Plan,
-    found: Found,
-) -> float:
+def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan: Plan, found: Found) -> float:
     """Sample, judge, learn; returns the mean reward of the images, in [0, 1]."""
+    policy, adapters = artist.policy, artist.adapters
     tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts)
     owner = [n for n in range(plan.prompts) for _ in range(plan.group)]
+    items = [Item(prompt=tasks[n].prompt, id=f"{found.epochs}-{n}") for n in owner]
     noise = policy.noise([found.images + i for i in range(len(owner))], SIZE)
     sigmas = policy.sigmas(plan.sampling, SIZE)
     if schedule == "reference":
-        condition = policy.encode([tasks[n].prompt for n in owner], SIZE)
+        condition = policy.encode([item.prompt for item in items], SIZE)
         policy.network.set_adapter("old")
         clean = sample(policy, noise, sigmas, condition)
         policy.network.set_adapter("theta")
     else:
-        condition = policy.encode([task.prompt for task in tasks], SIZE).pick(owner)
+        condition = artist.encodings.batch(items)
         with adapters.rows("old"):
             clean = sample(policy, noise, sigmas, condition)
     images = policy.decode(clean, SIZE)
@@ -155,7 +159,8 @@ def epoch(
     rewards = group_rewards(critiques, owner)
     worth = advantages(rewards, owner, floor=0.02)
     started = time.process_time()
-    STEPS[schedule](policy, adapters, optimizer, clean, condition, worth, sigmas, random, plan.settings)
+    learnt = Epoch(found.epochs, clean, items, condition, worth, plan.sampling)
+    STEPS[schedule](artist, optimizer, learnt, plan.seed, plan.settings)
     found.learning += time.process_time() - started
     adapters.refresh(old_decay(found.epochs, flat=0, rate=plan.rate, hold=plan.hold))
     known = [reward for reward in rewards if reward is not None]

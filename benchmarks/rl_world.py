@@ -106,14 +106,14 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Mean with a 95 % t-interval over seeds; without width for a single seed."""
+    """Mean with a 95 % t-interval over seeds; a single seed has none."""
     n, mean = len(values), math.fsum(values) / len(values)
-    half = 0.0
-    if n > 1:
-        from scipy.stats import t
+    if n == 1:
+        return {"mean": mean, "n": n}
+    from scipy.stats import t
 
-        deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
 
 
@@ -151,13 +151,20 @@ def table(found: dict[str, Any], minutes: float) -> str:
     ]
     for condition, one in found.items():
         cells = (one["before"], one["gain_within"], one["gain_at_end"], one["truth_at_end"])
-        shown = [f"{c['mean']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" for c in cells]
-        lines.append(f"| {condition} | {' | '.join(shown)} |")
+        lines.append(f"| {condition} | {' | '.join(map(_shown, cells))} |")
     return "\n".join(lines) + "\n"
 
 
+def _shown(value: dict[str, float]) -> str:
+    span = f"[{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else "(one seed)"
+    return f"{value['mean']:.3f} {span}"
+
+
 def draw(found: dict[str, Any], out: Path) -> None:
-    lines = {condition: one["curve"] for condition, one in found.items()}
+    lines = {
+        condition: [{"low": p["mean"], "high": p["mean"], **p} for p in one["curve"]]
+        for condition, one in found.items()
+    }
     points = [point for line in lines.values() for point in line]
     right, y = max(p["x"] for p in points) or 1.0, axis_over(points)
     axes = Chart((0.0, right), (y.low, y.high), tuple(right * n / 4 for n in range(5)), y.ticks)
