@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from rationalrewards.commands.bench_chain import FolderConfig, check_unchanged, inherit, opened
-from rationalrewards.commands.common import dry_run, print_json
+from rationalrewards.commands.common import AskConfig, dry_run, print_json
 from rationalrewards.config import JsonFlag, resolve
 from rationalrewards.types import InputError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OCR = "ocr"
 
 
-class JudgeConfig(FolderConfig):
+class JudgeConfig(FolderConfig, AskConfig):
     """Ask a judge the benchmark's questions about every image of a folder in its layout.
 
     Use one judge, one wording and one temperature for all systems that you compare.
@@ -36,18 +36,10 @@ class JudgeConfig(FolderConfig):
     """A folder in the benchmark's layout, exported from here or not."""
     judge: str = ""
     """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, or ocr."""
-    model: str | None = None
-    """The model's name on the server; may be left out if it serves only one."""
     judge_prompts: Path | None = None
     """Your copy of the benchmark's own prompts (text, or JSON by kind of question), in place of our words."""
-    concurrency: int = Field(default=64, ge=1)
-    """How many questions are under way at a time."""
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature of the judge; 0 is greedy."""
-    max_tokens: int = Field(default=2048, ge=1)
-    """The longest reply, in tokens."""
-    cache: Path | None = None
-    """Keep replies in this SQLite file and never pay for the same one twice."""
     out: Path = Path("runs/judged")
     """Run directory: answers.jsonl, summary.json. Continued if there."""
     as_json: JsonFlag = False
@@ -100,8 +92,6 @@ async def _judge(config: JudgeConfig) -> dict[str, Any]:
     from rationalrewards.benchmarks.judging import check_askable, critic_asker, judge_folder, records_of
     from rationalrewards.benchmarks.scoring import score as figures
     from rationalrewards.benchmarks.wording import Wording
-    from rationalrewards.critic.backend import Sampling
-    from rationalrewards.critic.client import Critic
     from rationalrewards.runs import Run
 
     benchmark, stream, layout = opened(config, texts=config.judge == OCR)
@@ -116,14 +106,7 @@ async def _judge(config: JudgeConfig) -> dict[str, Any]:
 
             ask, identity, concurrency = ocr.ask, OCR, 1
         else:
-            critic = Critic(
-                config.judge,
-                config.model,
-                concurrency=config.concurrency,
-                sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
-                cache=config.cache,
-            )
-            await stack.enter_async_context(critic)
+            critic = await stack.enter_async_context(config.asking(config.judge))
             await critic.check()
             wording = Wording.read(config.judge_prompts)
             (ask, identity), concurrency = critic_asker(critic, wording), critic.concurrency

@@ -15,30 +15,50 @@ from rationalrewards.config import Config
 from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
+    from rationalrewards.critic.backend import Backend
+    from rationalrewards.critic.client import Critic
     from rationalrewards.critic.judge import Judge
 
 
-class CriticConfig(Config):
+class AskConfig(Config):
+    """How a model is asked, whatever it is asked for."""
+
+    model: str | None = None
+    """The model's name on the server; may be left out if it serves only one."""
+    concurrency: int = Field(default=64, ge=1)
+    """How many questions are under way at a time."""
+    temperature: float = Field(default=0.1, ge=0)
+    """Sampling temperature; 0 is greedy."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """The longest reply, in tokens."""
+    cache: Path | None = None
+    """Keep replies in this SQLite file and never pay for the same one twice."""
+
+    def asking(self, backend: Backend | str) -> Critic:
+        """The client that asks ``backend``, not open yet."""
+        from rationalrewards.critic.backend import Sampling
+        from rationalrewards.critic.client import Critic
+
+        return Critic(
+            backend,
+            self.model,
+            concurrency=self.concurrency,
+            sampling=Sampling(temperature=self.temperature, max_tokens=self.max_tokens),
+            cache=self.cache,
+        )
+
+
+class CriticConfig(AskConfig):
     """Which critic judges, under which rubric."""
 
     critic: str = "oracle"
     """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or oracle (the embedded world's)."""
-    model: str | None = None
-    """The model's name on the server; may be left out if it serves only one."""
     rubric: str = "t2i"
     """t2i, edit, or the path of your own rubric (TOML)."""
     pointwise_template: Path | None = None
     """Ask about one image in the exact words of this file (marks: {{request}}, {{image}}, {{source}})."""
     pairwise_template: Path | None = None
     """Ask about two images in the exact words of this file (marks: {{image_a}}, {{image_b}}, ...)."""
-    concurrency: int = Field(default=64, ge=1)
-    """How many questions are under way at a time."""
-    temperature: float = Field(default=0.1, ge=0)
-    """Sampling temperature of the critic; 0 is greedy."""
-    max_tokens: int = Field(default=2048, ge=1)
-    """The longest reply, in tokens."""
-    cache: Path | None = None
-    """Keep replies in this SQLite file and never pay for the same one twice."""
 
 
 @asynccontextmanager
@@ -46,9 +66,7 @@ async def open_judge(
     config: CriticConfig, score_only: bool = False, *, expected: bool = False
 ) -> AsyncIterator[Judge]:
     """A judge whose critic has passed its health check. Raises InputError when it does not."""
-    from rationalrewards.critic.backend import Backend, Sampling
     from rationalrewards.critic.card import read_card, stranger
-    from rationalrewards.critic.client import Critic
     from rationalrewards.critic.judge import Judge
     from rationalrewards.rubric import Rubric
 
@@ -81,14 +99,7 @@ async def open_judge(
             rubric = scalar.rubric
         elif why := stranger(read_card(Path(where.removeprefix("hf:"))), rubric):
             print(f"the critic {where} may answer worse than it could: {why}", file=sys.stderr)
-        critic = Critic(
-            backend,
-            config.model,
-            concurrency=config.concurrency,
-            sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
-            cache=config.cache,
-        )
-        await stack.enter_async_context(critic)
+        critic = await stack.enter_async_context(config.asking(backend))
         await critic.check()
         yield Judge(critic, rubric, score_only=score_only, expected=expected)
 
