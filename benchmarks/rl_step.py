@@ -33,6 +33,7 @@ import torch
 from rl_schedules import Epoch, Meter, Settings, flops, our_step, reference_step
 
 from rationalrewards.evaluation.statistics import Interval, bootstrap_mean, wilson
+from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.aspects import group_rewards
 from rationalrewards.rl.encodings import Encodings
@@ -40,7 +41,6 @@ from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.nft import advantages, old_decay
 from rationalrewards.rl.policies import Size, load_policy
 from rationalrewards.rl.policies.base import Policy
-from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample
 from rationalrewards.world import Task, sample_task, truth

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fakes import tiny_pipelines
 from fakes.tiny_pipelines import SIDE
+from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.encodings import Encodings
@@ -19,7 +20,6 @@ from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.material import seed_of
 from rationalrewards.rl.nft import drift_loss, nft_loss
 from rationalrewards.rl.policies import policy_of
-from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.state import Average
 from rationalrewards.rl.step import Lesson, learn

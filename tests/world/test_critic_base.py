@@ -113,15 +113,16 @@ def test_pretraining_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(base, "CORPUS", 300)
     monkeypatch.setattr(base, "SEEING_STEPS", 3)
     monkeypatch.setattr(base, "POOL", 2)
-    settings = {"steps": 6, "batch": 2, "checkpoint_every": 2}
+    monkeypatch.setattr(base, "BATCH", 1)
+    settings = {"steps": 6, "checkpoint_every": 2}
     whole = base.pretrain(tmp_path / "whole", **settings)
     pool, made = base.Batches.pool, []
 
-    def killed(self):
+    def killed(self, step, stream, shares):
         made.append(1)
-        if len(made) == 3:
+        if len(made) == 5:
             raise KeyboardInterrupt
-        return pool(self)
+        return pool(self, step, stream, shares)
 
     monkeypatch.setattr(base.Batches, "pool", killed)
     with pytest.raises(KeyboardInterrupt):

@@ -52,7 +52,7 @@ class TrainCriticConfig(Config):
     """Which students to train: parrot, published, no-filter, plain (no anchor, no filter), scalar."""
     seeds: tuple[int, ...] = (0,)
     """One student of each kind for each seed."""
-    base_steps: int = Field(default=4400, ge=1)
+    base_steps: int = Field(default=2800, ge=1)
     """Optimiser steps of the base model, of 32 lessons."""
     pairs: int = Field(default=4000, ge=1)
     """Preference pairs for each of the two tasks."""
@@ -87,10 +87,18 @@ def train_critic(argv: Sequence[str]) -> int:
     config = resolve(TrainCriticConfig, argv, "rationalrewards world train-critic")
     if config.dry_run:
         return dry_run(config)
+    from rationalrewards.cpu import keep_memory
+    from rationalrewards.ranks import launched
     from rationalrewards.world.critic_pretrain import pretrain
 
     out = config.out
-    base = pretrain(out / "base", steps=config.base_steps)
+    keep_memory()
+    with launched(sharded=False, gpu=False, patience=0) as ranks:
+        base = pretrain(out / "base", steps=config.base_steps, ranks=ranks)
+    if ranks.size > 1:
+        if ranks.main:
+            print(f"base model: {base}; the same command without torchrun trains the students")
+        return 0
     for task in TASKS:
         _preferences(out / "preferences" / f"{task}.parquet", task, config.pairs)
     for student in config.students:
@@ -129,6 +137,7 @@ def _rationales(out: Path, student: Student, task: Task) -> Path:
 def _student(
     config: TrainCriticConfig, student: Student, seed: int, data: Sequence[Path], base: Path
 ) -> Path:
+    from rationalrewards.cpu import bfloat16_is_fast
     from rationalrewards.sft.config import SftConfig
     from rationalrewards.sft.train import train
 
@@ -145,7 +154,7 @@ def _student(
                 batch=16 if scalar else 32,  # a pair is two samples
                 accumulate=1,
                 lr=config.lr,
-                precision="bf16",
+                precision="bf16" if bfloat16_is_fast() else "fp32",
                 validation=0.02,
                 eval_pairs=48,
                 eval_every=max(1, config.steps // 2),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.encodings import Encodings
@@ -22,7 +23,6 @@ from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.material import Material, requests_of_epoch, seed_of
 from rationalrewards.rl.nft import advantages, old_decay
 from rationalrewards.rl.policies import Policy
-from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rewards import Rewards
 from rationalrewards.rl.rollout import Artist, Drawn
 from rationalrewards.rl.scoring import described, rewards_of, shuffled

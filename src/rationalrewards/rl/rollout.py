@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.policies.base import Policy, Size
-from rationalrewards.rl.ranks import Ranks
 from rationalrewards.rl.rewards import Outcome, Rewards
 from rationalrewards.rl.sampling import SOLVERS
 from rationalrewards.types import Sample

@@ -52,10 +52,11 @@ def train(
     """
     import torch
 
+    from rationalrewards.cpu import keep_memory
+    from rationalrewards.ranks import launched
     from rationalrewards.report.rl import write_rl_report
     from rationalrewards.rl.loop import Training
     from rationalrewards.rl.policies import load_policy
-    from rationalrewards.rl.ranks import launched
     from rationalrewards.rl.state import checkpoints
 
     gpu = torch.cuda.is_available() and not (config.device or "cuda").startswith("cpu")
@@ -65,6 +66,8 @@ def train(
         ranks.wait()
         if (config.out / SUMMARY).is_file():
             return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
+        if not gpu:
+            keep_memory()
         device = config.device or (f"cuda:{ranks.local}" if gpu and ranks.size > 1 else None)
         policy = load_policy(
             config.generator, device=device, dtype=config.dtype, source_area=config.source_area

@@ -47,6 +47,7 @@ def train(config: SftConfig) -> dict[str, Any]:
     """
     import torch
 
+    from rationalrewards.cpu import keep_memory
     from rationalrewards.sft.trainer import StudentTrainer, arguments, best_step, checkpoints
 
     todo = plan(config)
@@ -55,6 +56,8 @@ def train(config: SftConfig) -> dict[str, Any]:
     if (config.out / SUMMARY).is_file():
         return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
     torch.manual_seed(config.seed)
+    if not torch.cuda.is_available():
+        keep_memory()
     precision = "bfloat16" if args.bf16 else "float32"
     job = (
         _scalar(todo, precision)

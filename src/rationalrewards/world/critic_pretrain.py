@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,27 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rationalrewards.cpu import autocast
+from rationalrewards.ranks import Ranks
 from rationalrewards.runs import Ledger
 from rationalrewards.world.analyser import analyse_batch
 from rationalrewards.world.critic_lessons import Lesson, corpus, lessons, pixel_values
 from rationalrewards.world.critic_network import TEXT, make_network, make_processor, save
 from rationalrewards.world.critic_vocabulary import make_tokenizer
 from rationalrewards.world.drawing import Pixels, cell_indices
+from rationalrewards.world.muon import Muon
 from rationalrewards.world.preferences import answers
 from rationalrewards.world.scenes import BACKGROUNDS, CELLS, COLOURS, JITTER, SHAPES, WORDS
 from rationalrewards.world.tasks import sample_task
 from rationalrewards.world.train_generator import learning_rate
 
 CORPUS = 6000
-SEEING_STEPS = 700
+SEEING_STEPS = 400
 CURRICULUM = (
     (0.0, (1.0, 0.0, 0.0)),
-    (0.06, (0.7, 0.3, 0.0)),
-    (0.25, (0.5, 0.25, 0.25)),
-    (0.8, (0.1, 0.4, 0.5)),
+    (0.06, (0.6, 0.4, 0.0)),
+    (0.2, (0.3, 0.3, 0.4)),
+    (0.6, (0.05, 0.35, 0.6)),
 )
 """From this share of the steps on: weights of looking, pointwise and pairwise critiques."""
 _JITTERED = len(JITTER) ** 2
@@ -48,7 +52,9 @@ _DECISIVE = 3.0
 _VERDICTS = (" fits,", " is wrong,", " is altered")
 _ASKED = ("## Justification:\n", "Image A: ", "Image B: ")  # what follows says whether something is wrong
 _LENGTHS = 16  # sequences are padded to a multiple of it
-POOL = 16  # batches that are sorted by length together
+STREAMS = 2  # batches of a step
+BATCH = 16  # lessons of a batch: so few that what passes between layers stays in the cache
+POOL = 16  # steps whose lessons are sorted by length together
 
 
 class Seeing(nn.Module):
@@ -81,7 +87,7 @@ def teach_seeing(network: Any, seed: int, steps: int, batch: int = 64) -> float:
     for step in bar:
         optimiser.param_groups[0]["lr"] = learning_rate(step, steps, 1.5e-3)
         images = [image for _ in range(batch // 2) for image in _shown(rng)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             tokens = _look(network, images).pooler_output.view(len(images), CELLS, TEXT)
             loss, share = heads(tokens, _cells(images))
         optimiser.zero_grad()
@@ -114,23 +120,20 @@ def _cells(images: Sequence[Pixels]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Batches:
-    """Endless training batches of lessons; the state of ``rng`` between two pools is all there is to
-    resume."""
+    """Training batches of lessons. What is drawn follows from the seed, the step and the stream."""
 
     def __init__(self, processor: Any, batch: int, seed: int) -> None:
-        self.tokenizer, self.batch = processor.tokenizer, batch
-        self.rng = random.Random(f"lessons {seed}")
+        self.tokenizer, self.batch, self.seed = processor.tokenizer, batch, seed
         self.image_token = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
-        self.shares: tuple[float, ...] = CURRICULUM[0][1]
 
-    def pool(self) -> list[dict[str, Tensor]]:
-        """``POOL`` batches of lessons of similar length, in random order."""
-        drawn = [
-            self._encoded(lesson) for lesson in islice(lessons(self.rng, self.shares), POOL * self.batch)
-        ]
+    def pool(self, step: int, stream: int, shares: Sequence[float]) -> list[dict[str, Tensor]]:
+        """``POOL`` batches of lessons of similar length; those of all streams come in the same order of
+        lengths, so that processes that train together do not wait for each other."""
+        rng = random.Random(f"lessons {self.seed} {step} {stream}")
+        drawn = [self._encoded(lesson) for lesson in islice(lessons(rng, shares), POOL * self.batch)]
         drawn.sort(key=lambda lesson: len(lesson[0]))
         batches = [self._collated(drawn[i : i + self.batch]) for i in range(0, len(drawn), self.batch)]
-        self.rng.shuffle(batches)
+        random.Random(f"order {self.seed} {step}").shuffle(batches)
         return batches
 
     def _encoded(self, lesson: Lesson) -> tuple[list[int], int, tuple[Pixels, ...]]:
@@ -170,68 +173,93 @@ def pretrain(
     out: Path,
     *,
     steps: int,
-    batch: int = 32,
+    ranks: Ranks | None = None,
     peak: float = 1.5e-3,
     seed: int = 0,
     checkpoint_every: int = 200,
 ) -> Path:
     """Train the base model from scratch or from ``out/state.pt``; returns the checkpoint ``out/model``.
 
-    ``out/training.jsonl`` holds the losses.
+    A step learns from ``STREAMS`` batches of ``BATCH`` lessons, which ``ranks`` share: as many processes do
+    what one does, up to rounding. ``out/training.jsonl`` holds the losses.
     """
+    ranks = ranks or Ranks()
     out.mkdir(parents=True, exist_ok=True)
     model, state_file = out / "model", out / "state.pt"
-    if not model.exists():
+    if ranks.main and not model.exists():
         tokenizer = make_tokenizer(*corpus(CORPUS, seed), at_least=CORPUS // 60)
         network, processor = make_network(tokenizer, seed), make_processor(tokenizer)
         tqdm.write(f"cells read right: {teach_seeing(network, seed, SEEING_STEPS):.2%}")
         save(network, processor, model)
+    ranks.wait()
     network, processor = load(model)
     # On a CPU, training short sequences is faster with plain attention than with the fused kernel's backward.
     network.set_attn_implementation("eager")
-    data = Batches(processor, batch, seed)
+    data = Batches(processor, BATCH, seed)
     decisive = _ids(processor.tokenizer, _ASKED), _ids(processor.tokenizer, _VERDICTS)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    parameters = list(network.parameters())
+    optimisers = _optimisers(network, peak, ranks)
     step, spent = 0, 0.0
     if state_file.exists():
         state: dict[str, Any] = torch.load(state_file, weights_only=False)
         network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        data.rng.setstate(state["data"])
+        for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         step, spent = state["step"], state["spent"]
         if step >= steps:
             return model
     losses: list[float] = []
-    with Ledger(out / "training.jsonl") as log, tqdm(total=steps, initial=step, unit="step") as bar:
+    with (
+        Ledger(out / "training.jsonl") if ranks.main else nullcontext() as log,
+        tqdm(total=steps, initial=step, unit="step", disable=not ranks.main) as bar,
+    ):
         while step < steps:
             started = time.process_time()
-            data.shares = next(s for first, s in reversed(CURRICULUM) if step >= first * steps)
-            for inputs in data.pool():
-                optimiser.param_groups[0]["lr"] = learning_rate(step, steps, peak)
-                with torch.autocast("cpu", torch.bfloat16):
-                    loss = _loss(network, inputs, *decisive)
-                optimiser.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-                optimiser.step()
+            shares = next(s for first, s in reversed(CURRICULUM) if step >= first * steps)
+            pools = [data.pool(step, stream, shares) for stream in ranks.share(range(STREAMS))]
+            for batches in zip(*pools, strict=True):
+                network.zero_grad()
+                for inputs in batches:
+                    with autocast():
+                        loss = _loss(network, inputs, *decisive) / STREAMS
+                    loss.backward()
+                    losses.append(STREAMS * loss.item())
+                ranks.sum_gradients(parameters)
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                for optimiser in optimisers:
+                    optimiser.param_groups[0]["lr"] = learning_rate(step, steps, optimiser.defaults["lr"])
+                    optimiser.step()
                 step += 1
-                losses.append(loss.item())
                 bar.update()
             spent += time.process_time() - started
-            if step % checkpoint_every < POOL or step >= steps:
-                row = {"step": step, "loss": float(np.mean(losses)), "cpu_minutes": round(spent / 60, 2)}
+            if log is not None and (step % checkpoint_every < POOL or step >= steps):
+                minutes = round(spent * ranks.size / 60, 2)
+                row = {"step": step, "loss": float(np.mean(losses)), "cpu_minutes": minutes}
                 log.append(str(step), row)
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
                 losses.clear()
                 if step >= steps:  # before the state, which says that there is nothing left to do
                     save(network, processor, model, "float16")
-                state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-                state |= {"data": data.rng.getstate(), "step": step, "spent": spent}
+                state = {"network": network.state_dict(), "step": step, "spent": spent}
+                state["optimisers"] = [optimiser.state_dict() for optimiser in optimisers]
                 torch.save(state, state_file.with_suffix(".part"))
                 state_file.with_suffix(".part").replace(state_file)
+    ranks.wait()
     return model
+
+
+def _optimisers(network: Any, peak: float, ranks: Ranks) -> list[torch.optim.Optimizer]:
+    """Muon at twice the rate for matrices between layers, AdamW for all that reads and writes tokens."""
+    inside = {
+        name: weights
+        for name, weights in network.named_parameters()
+        if weights.ndim == 2 and "embed" not in name and "lm_head" not in name
+    }
+    rest = [weights for name, weights in network.named_parameters() if name not in inside]
+    return [
+        Muon(inside.values(), lr=2 * peak, ranks=ranks),
+        torch.optim.AdamW(rest, lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+    ]
 
 
 def _loss(network: Any, inputs: dict[str, Tensor], asked: Tensor, verdicts: Tensor) -> Any:

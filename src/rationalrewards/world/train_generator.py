@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from rationalrewards.cpu import autocast
 from rationalrewards.runs import Ledger
 from rationalrewards.world.codec import PatchCodec
 from rationalrewards.world.drawing import CELL, render, split
@@ -51,7 +52,7 @@ def flow_matching_loss(
     t = torch.sigmoid(torch.randn(len(x0)) + TIME_SHIFT)
     noise = torch.randn_like(x0)
     mix = t[:, None, None, None]
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         predicted = model.velocity((1 - mix) * x0 + mix * noise, t, model.encode(captions, sources))
     return nn.functional.mse_loss(predicted.float(), noise - x0)
 
