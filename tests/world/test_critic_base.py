@@ -19,6 +19,8 @@ from rationalrewards.world.tasks import sample_task
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from safetensors.torch import load_file  # noqa: E402
+
 N = 600
 
 
@@ -131,6 +133,29 @@ def test_pretraining_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     weights = [(path / "model.safetensors").read_bytes() for path in (whole, resumed)]
     assert weights[0] == weights[1]
     assert (tmp_path / "killed" / "training.jsonl").read_text().count("\n") == 3
+
+
+def test_another_model_goes_on_with_the_last_lessons(tmp_path, tokenizer, monkeypatch):
+    from rationalrewards.world import critic_pretrain as base
+    from rationalrewards.world.critic_network import make_network, make_processor, save
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(base, "POOL", 1)
+    monkeypatch.setattr(base, "BATCH", 1)
+    pool, asked = base.Batches.pool, set()
+
+    def noted(self, step, stream, shares):
+        asked.add(shares)
+        return pool(self, step, stream, shares)
+
+    monkeypatch.setattr(base.Batches, "pool", noted)
+    start = save(make_network(tokenizer, 5), make_processor(tokenizer), tmp_path / "start")
+    made = base.pretrain(tmp_path / "more", steps=1, start=start, peak=0.0)
+    assert asked == {base.CURRICULUM[-1][1]}
+    before, after = (load_file(path / "model.safetensors") for path in (start, made))
+    assert before.keys() == after.keys()
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name].float(), weights, rtol=1e-3, atol=1e-6)
 
 
 def test_the_checkpoint_answers_as_a_critic(tmp_path, tokenizer):

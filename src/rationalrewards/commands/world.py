@@ -21,7 +21,8 @@ _HELP = """usage: rationalrewards world TOOL [options]
   report-generator   exact-match by number of things and caption style, and a sample grid
   train-editor       train the tiny editor from scratch (about ten minutes on one CPU core)
   report-editor      exact-match by kind of edit and style of the instruction, and a sample grid
-  train-critic       train the tiny critic: base model, rationales about preferences, students (over an hour)
+  train-base         train the tiny critic's base model from nothing (hours)
+  train-critic       train the tiny critic: rationales about preferences, students of the base model
   report-critic      a critic's accuracy and errors on pairs whose truth is known
 
 Example: rationalrewards world serve-oracle --port 8000 --hallucination 0.2 --fault-log faults.jsonl
@@ -145,6 +146,7 @@ def main(argv: Sequence[str]) -> int:
         "report-generator": _report,
         "train-editor": _train_editor,
         "report-editor": _report_editor,
+        "train-base": world_critic.train_base,
         "train-critic": world_critic.train_critic,
         "report-critic": world_critic.report_critic,
     }

@@ -1,11 +1,12 @@
-"""``world train-critic`` and ``world report-critic``: the tiny critic from nothing, and its figures.
+"""``world train-base``, ``train-critic``, ``report-critic``: the tiny critic from nothing, and its figures.
 
-1. ``base/``: a model that sees and writes, taught without any preference (``world.critic_pretrain``).
-2. ``preferences/``: pairs of the world with a tenth of the labels wrong, for images from text and for edits.
-3. ``parrot/``: what a faulty teacher says about them, once for each way of making training data.
-4. ``sft/``: students of the same base model on each, with the same budget, and the scalar baseline.
+A base model sees and writes, and was taught without any preference (``world.critic_pretrain``). From it:
 
-Parts 3 and 4 are runs of the package's own verbs in directories of their own. Whatever is finished is not
+1. ``preferences/``: pairs of the world with a tenth of the labels wrong, for images from text and for edits.
+2. ``parrot/``: what a faulty teacher says about them, once for each way of making training data.
+3. ``sft/``: students of the same base model on each, with the same budget, and the scalar baseline.
+
+Parts 2 and 3 are runs of the package's own verbs in directories of their own. Whatever is finished is not
 done again: kill it at any moment and start the same command to go on.
 """
 
@@ -39,8 +40,26 @@ MADE: dict[Student, tuple[str, ...]] = {
 """How the training data of each student is made; the scalar baseline learns from the pairs of ``parrot``."""
 
 
+class TrainBaseConfig(Config):
+    """Train the base model of the tiny critic: it sees and writes, but knows nothing of preferences.
+
+    Examples:
+      rationalrewards world train-base --out runs/base
+      torchrun --nproc-per-node 2 --no-python rationalrewards world train-base --out runs/base
+    """
+
+    out: Path = Path("runs/base")
+    """Where the checkpoint goes (model/), and the losses. Continued if there."""
+    steps: int = Field(default=2200, ge=1)
+    """Optimiser steps, of 32 lessons."""
+    start: Path | None = None
+    """Go on from the weights of this checkpoint instead of from nothing."""
+    seed: int = 0
+    """Fixes the first weights and all lessons."""
+
+
 class TrainCriticConfig(Config):
-    """Train the tiny critic: a base model, a teacher's rationales about preferences, and students of them.
+    """Train the tiny critic: a teacher's rationales about preferences, and students of them.
 
     Example:
       rationalrewards world train-critic --out runs/critic --students parrot
@@ -52,9 +71,9 @@ class TrainCriticConfig(Config):
     """Which students to train: parrot, published, no-filter, plain (no anchor, no filter), scalar."""
     seeds: tuple[int, ...] = (0,)
     """One student of each kind for each seed."""
-    base_steps: int = Field(default=2800, ge=1)
-    """Optimiser steps of the base model, of 32 lessons."""
-    pairs: int = Field(default=4000, ge=1)
+    base: Path | None = None
+    """The checkpoint that students start from (see train-base); the one that ships unless given."""
+    pairs: int = Field(default=1500, ge=1)
     """Preference pairs for each of the two tasks."""
     steps: int = Field(default=150, ge=1)
     """Optimiser steps of each student, of 32 samples."""
@@ -83,22 +102,29 @@ class ReportCriticConfig(CriticConfig):
     """The longest reply, in tokens."""
 
 
-def train_critic(argv: Sequence[str]) -> int:
-    config = resolve(TrainCriticConfig, argv, "rationalrewards world train-critic")
+def train_base(argv: Sequence[str]) -> int:
+    config = resolve(TrainBaseConfig, argv, "rationalrewards world train-base")
     if config.dry_run:
         return dry_run(config)
     from rationalrewards.cpu import keep_memory
     from rationalrewards.ranks import launched
     from rationalrewards.world.critic_pretrain import pretrain
 
-    out = config.out
     keep_memory()
     with launched(sharded=False, gpu=False, patience=0) as ranks:
-        base = pretrain(out / "base", steps=config.base_steps, ranks=ranks)
-    if ranks.size > 1:
-        if ranks.main:
-            print(f"base model: {base}; the same command without torchrun trains the students")
-        return 0
+        base = pretrain(config.out, steps=config.steps, start=config.start, seed=config.seed, ranks=ranks)
+    if ranks.main:
+        print(f"base model: {base}")
+    return 0
+
+
+def train_critic(argv: Sequence[str]) -> int:
+    config = resolve(TrainCriticConfig, argv, "rationalrewards world train-critic")
+    if config.dry_run:
+        return dry_run(config)
+    from rationalrewards.world.critic_network import shipped_base
+
+    out, base = config.out, config.base or shipped_base()
     for task in TASKS:
         _preferences(out / "preferences" / f"{task}.parquet", task, config.pairs)
     for student in config.students:

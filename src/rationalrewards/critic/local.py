@@ -31,16 +31,21 @@ class Local:
     ``device`` is a torch device (default: an accelerator if there is one), ``dtype`` a torch dtype's name
     (default: the checkpoint's own on an accelerator, ``float32`` on the CPU). Greedy at temperature 0;
     otherwise drawn with the question's seed, with which it repeats exactly. ``batch_size`` is how many
-    questions are answered together; with 1 a reply repeats to the last bit whatever else is asked. JSON
-    schemas are not supported.
+    questions are answered together (default: 16 on an accelerator, whose memory they fill, 64 on the CPU);
+    with 1 a reply repeats to the last bit whatever else is asked. JSON schemas are not supported.
     """
 
     def __init__(
-        self, name_or_path: str, *, device: str | None = None, dtype: str | None = None, batch_size: int = 16
+        self,
+        name_or_path: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int | None = None,
     ) -> None:
         if not name_or_path:
             raise InputError("'hf:' needs the name or the path of a checkpoint after the colon")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; at least 1 question must be answered at a time")
         self._name = name_or_path
         self._device = device
@@ -52,7 +57,7 @@ class Local:
         self._version = ""
 
     @classmethod
-    def of(cls, net: Any, processor: Any, *, name: str, batch_size: int = 16) -> Self:
+    def of(cls, net: Any, processor: Any, *, name: str, batch_size: int | None = None) -> Self:
         """A critic that is ``net`` itself, as it is now, and not a copy; ``processor`` goes with it.
 
         While it replies the model is in evaluation mode, and afterwards in the mode it was in; nobody may
@@ -83,8 +88,9 @@ class Local:
                     f"{self._name!r} cannot be loaded as a vision-language checkpoint ({error}); "
                     "give a directory written by save_pretrained, or a model name of the hub"
                 ) from error
+        together = self._batch_size or (64 if self._net.device.type == "cpu" else 16)
         self._ask: Batcher[Question, Answer | Failure] = Batcher(
-            self._answers, lambda one, other: True, self._batch_size, "critic-local"
+            self._answers, lambda one, other: True, together, "critic-local"
         )
 
     async def check(self) -> None:

@@ -83,6 +83,19 @@ def make_processor(tokenizer: Any) -> Any:
     return without_video(Qwen3VLProcessor)(images, tokenizer, tokenizer.chat_template)
 
 
+def shipped_critic() -> Path:
+    """The directory of the critic that ships with the package: a checkpoint as ``save_pretrained`` writes it.
+
+    ``gguf/`` inside holds the same weights for llama.cpp.
+    """
+    return Path(__file__).parent / "weights" / "critic"
+
+
+def shipped_base() -> Path:
+    """The directory of the base model that critics are trained from, as ``world train-base`` made it."""
+    return Path(__file__).parent / "weights" / "base"
+
+
 def save(network: Any, processor: Any, path: Path, dtype: str = "float32") -> Path:
     """Write a checkpoint as ``save_pretrained`` does, with weights rounded to ``dtype``; returns ``path``."""
     import copy

@@ -1,9 +1,8 @@
 """Teach the tiny critic's base model to see and to write, before it learns anything about preferences.
 
-First the vision tower alone, with linear read-outs of what every cell holds and how cleanly it is drawn: end
-to end from the start it stays blind. Then lessons: first only looking, then the critiques of a careless
-judge as well. Fresh lessons every step. Kill it at any moment; the same command goes on from the last
-checkpoint.
+After the vision tower alone (``critic_seeing``) come lessons: first only looking, then the critiques of a
+careless judge as well. Fresh lessons every step. Kill it at any moment; the same command goes on from the
+last checkpoint.
 """
 
 from __future__ import annotations
@@ -24,15 +23,13 @@ from tqdm import tqdm
 from rationalrewards.cpu import autocast
 from rationalrewards.ranks import Ranks
 from rationalrewards.runs import Ledger
-from rationalrewards.world.analyser import analyse_batch
 from rationalrewards.world.critic_lessons import Lesson, corpus, lessons, pixel_values
-from rationalrewards.world.critic_network import TEXT, make_network, make_processor, save
+from rationalrewards.world.critic_network import make_network, make_processor, save
+from rationalrewards.world.critic_seeing import teach_seeing
 from rationalrewards.world.critic_vocabulary import make_tokenizer
-from rationalrewards.world.drawing import Pixels, cell_indices
+from rationalrewards.world.drawing import Pixels
 from rationalrewards.world.muon import Muon
-from rationalrewards.world.preferences import answers
-from rationalrewards.world.scenes import BACKGROUNDS, CELLS, COLOURS, JITTER, SHAPES, WORDS
-from rationalrewards.world.tasks import sample_task
+from rationalrewards.world.scenes import CELLS
 from rationalrewards.world.train_generator import learning_rate
 
 CORPUS = 6000
@@ -44,9 +41,6 @@ CURRICULUM = (
     (0.6, (0.05, 0.35, 0.6)),
 )
 """From this share of the steps on: weights of looking, pointwise and pairwise critiques."""
-_JITTERED = len(JITTER) ** 2
-_THINGS = len(COLOURS) * len(SHAPES)
-_KINDS = 1 + _THINGS + len(WORDS)  # nothing, things wherever in their cell, signs
 # Whether there is a flaw is a few tokens among a hundred, and what most of the others follow from.
 _DECISIVE = 3.0
 _VERDICTS = (" fits,", " is wrong,", " is altered")
@@ -55,68 +49,6 @@ _LENGTHS = 16  # sequences are padded to a multiple of it
 STREAMS = 2  # batches of a step
 BATCH = 16  # lessons of a batch: so few that what passes between layers stays in the cache
 POOL = 16  # steps whose lessons are sorted by length together
-
-
-class Seeing(nn.Module):
-    """Linear read-outs of the visual tokens, thrown away after the vision tower has been taught."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.content = nn.Linear(TEXT, _KINDS)
-        self.background = nn.Linear(TEXT, len(BACKGROUNDS))
-        self.damage = nn.Linear(TEXT, 1)
-
-    def forward(self, tokens: Tensor, labels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Loss, and the share of cells read right; ``tokens`` (N, 9, TEXT), labels each (N, 9)."""
-        content, background, damage = labels
-        logits = self.content(tokens)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), content.flatten())
-        loss = loss + nn.functional.cross_entropy(self.background(tokens).flatten(0, 1), background.flatten())
-        loss = loss + nn.functional.mse_loss(self.damage(tokens)[..., 0], damage)
-        return loss, (logits.argmax(-1) == content).float().mean()
-
-
-def teach_seeing(network: Any, seed: int, steps: int, batch: int = 64) -> float:
-    """Teach the vision tower; returns the share of cells whose content it reads right at the end."""
-    rng = random.Random(f"seeing {seed}")
-    heads = Seeing()
-    parameters = [*network.model.visual.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    right: list[float] = []
-    bar = tqdm(range(steps), desc="seeing", unit="step")
-    for step in bar:
-        optimiser.param_groups[0]["lr"] = learning_rate(step, steps, 1.5e-3)
-        images = [image for _ in range(batch // 2) for image in _shown(rng)]
-        with autocast():
-            tokens = _look(network, images).pooler_output.view(len(images), CELLS, TEXT)
-            loss, share = heads(tokens, _cells(images))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        right.append(share.item())
-        bar.set_postfix(right=f"{np.mean(right[-50:]):.3f}", refresh=False)
-    return float(np.mean(right[-50:]))
-
-
-def _shown(rng: random.Random) -> list[Pixels]:
-    return answers(sample_task(rng, rng.choice(("t2i", "edit"))), rng)
-
-
-def _look(network: Any, images: Sequence[Pixels]) -> Any:
-    values = torch.from_numpy(pixel_values(images)).flatten(0, 1)
-    grid = torch.tensor([[1, 6, 6]]).expand(len(images), 3)
-    return network.model.visual(values, grid_thw=grid, return_dict=True)
-
-
-def _cells(images: Sequence[Pixels]) -> tuple[Tensor, Tensor, Tensor]:
-    """What the analyser finds in every cell: kind, background, and four times the residual, at most 1."""
-    found = analyse_batch(np.stack(images))
-    index = torch.from_numpy(np.stack([cell_indices(a.scene) for a in found]))
-    last = _JITTERED * _THINGS
-    kind = torch.where(index > last, index - last + _THINGS, (index + _JITTERED - 1) // _JITTERED)
-    ground = torch.tensor([[list(BACKGROUNDS).index(a.scene.background)] * CELLS for a in found])
-    return kind, ground, torch.tensor([a.residual for a in found]).mul(4).clamp(max=1.0)
 
 
 class Batches:
@@ -173,20 +105,24 @@ def pretrain(
     out: Path,
     *,
     steps: int,
+    start: Path | None = None,
     ranks: Ranks | None = None,
     peak: float = 1.5e-3,
     seed: int = 0,
     checkpoint_every: int = 200,
 ) -> Path:
-    """Train the base model from scratch or from ``out/state.pt``; returns the checkpoint ``out/model``.
+    """Train a base model, or go on from ``out/state.pt``; returns the checkpoint ``out/model``.
 
+    From scratch along ``CURRICULUM``, or from the checkpoint ``start`` with the lessons of its last part.
     A step learns from ``STREAMS`` batches of ``BATCH`` lessons, which ``ranks`` share: as many processes do
     what one does, up to rounding. ``out/training.jsonl`` holds the losses.
     """
     ranks = ranks or Ranks()
     out.mkdir(parents=True, exist_ok=True)
     model, state_file = out / "model", out / "state.pt"
-    if ranks.main and not model.exists():
+    if ranks.main and not model.exists() and start is not None:
+        save(*load(start), model)
+    elif ranks.main and not model.exists():
         tokenizer = make_tokenizer(*corpus(CORPUS, seed), at_least=CORPUS // 60)
         network, processor = make_network(tokenizer, seed), make_processor(tokenizer)
         tqdm.write(f"cells read right: {teach_seeing(network, seed, SEEING_STEPS):.2%}")
@@ -215,7 +151,8 @@ def pretrain(
     ):
         while step < steps:
             started = time.process_time()
-            shares = next(s for first, s in reversed(CURRICULUM) if step >= first * steps)
+            part = 1.0 if start else step / steps
+            shares = next(shares for first, shares in reversed(CURRICULUM) if part >= first)
             pools = [data.pool(step, stream, shares) for stream in ranks.share(range(STREAMS))]
             for batches in zip(*pools, strict=True):
                 network.zero_grad()
