@@ -132,7 +132,9 @@ def entries_of(config: EvaluateConfig, rubric: str) -> list[Entry]:
 
     named = config.critics()
     if not named:
-        raise InputError("--critic is missing; give a base URL, hf:NAME_OR_PATH, oracle or baseline:NAME")
+        raise InputError(
+            "--critic is missing; give a base URL, hf:NAME_OR_PATH, world, oracle or baseline:NAME"
+        )
     names = [name for name, _ in named]
     if len(set(names)) < len(names):
         raise InputError("two critics have the same name; name them apart with --critic NAME=CRITIC")

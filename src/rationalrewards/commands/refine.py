@@ -71,7 +71,7 @@ class RefineConfig(CriticConfig):
     """Use a refined request only if it still asks for everything that the original asks for."""
     selector: str | None = None
     """Who selects images in the critic's place: pairwise (both orders, the same critic), pairwise:CRITIC, or
-    another critic (a URL, hf:NAME_OR_PATH, scalar:PATH, oracle)."""
+    another critic (a URL, hf:NAME_OR_PATH, scalar:PATH, world, oracle)."""
     writer: str | None = None
     """Who rewrites requests and guards their intent, as --critic names them; the critic unless given."""
     steps: int | None = Field(default=None, ge=1)

@@ -44,7 +44,7 @@ class RlConfig(Config):
     """How many images of each request decide that."""
 
     critic: str = "oracle"
-    """The reward: a base URL, hf:NAME_OR_PATH, scalar:PATH, oracle or truth (the embedded world's), or
+    """The reward: a base URL, hf:NAME_OR_PATH, scalar:PATH, world, oracle or truth (the embedded world's), or
     python:module:function; several with their weights add up, as in "0.7*URL + 0.3*scalar:PATH"."""
     watch: str | None = None
     """A judge that is measured on the requests kept aside and never trains; in the world it is the truth."""

@@ -120,20 +120,14 @@ def pretrain(
     ranks = ranks or Ranks()
     out.mkdir(parents=True, exist_ok=True)
     model, state_file = out / "model", out / "state.pt"
-    if ranks.main and not model.exists() and start is not None:
-        save(*load(start), model)
-    elif ranks.main and not model.exists():
-        tokenizer = make_tokenizer(*corpus(CORPUS, seed), at_least=CORPUS // 60)
-        network, processor = make_network(tokenizer, seed), make_processor(tokenizer)
-        tqdm.write(f"cells read right: {teach_seeing(network, seed, SEEING_STEPS):.2%}")
-        save(network, processor, model)
+    if ranks.main and not model.exists():
+        save(*(load(start) if start else _that_sees(seed)), model)
     ranks.wait()
     network, processor = load(model)
     # On a CPU, training short sequences is faster with plain attention than with the fused kernel's backward.
     network.set_attn_implementation("eager")
     data = Batches(processor, BATCH, seed)
     decisive = _ids(processor.tokenizer, _ASKED), _ids(processor.tokenizer, _VERDICTS)
-    parameters = list(network.parameters())
     optimisers = _optimisers(network, peak, ranks)
     step, spent = 0, 0.0
     if state_file.exists():
@@ -155,17 +149,9 @@ def pretrain(
             shares = next(shares for first, shares in reversed(CURRICULUM) if part >= first)
             pools = [data.pool(step, stream, shares) for stream in ranks.share(range(STREAMS))]
             for batches in zip(*pools, strict=True):
-                network.zero_grad()
-                for inputs in batches:
-                    with autocast():
-                        loss = _loss(network, inputs, *decisive) / STREAMS
-                    loss.backward()
-                    losses.append(STREAMS * loss.item())
-                ranks.sum_gradients(parameters)
-                nn.utils.clip_grad_norm_(parameters, 1.0)
                 for optimiser in optimisers:
                     optimiser.param_groups[0]["lr"] = learning_rate(step, steps, optimiser.defaults["lr"])
-                    optimiser.step()
+                losses.append(_learn(network, optimisers, batches, decisive, ranks))
                 step += 1
                 bar.update()
             spent += time.process_time() - started
@@ -183,6 +169,37 @@ def pretrain(
                 state_file.with_suffix(".part").replace(state_file)
     ranks.wait()
     return model
+
+
+def _that_sees(seed: int) -> tuple[Any, Any]:
+    """Network and processor with a vision tower that has been taught, and all else as it was drawn."""
+    tokenizer = make_tokenizer(*corpus(CORPUS, seed), at_least=CORPUS // 60)
+    network = make_network(tokenizer, seed)
+    tqdm.write(f"cells read right: {teach_seeing(network, seed, SEEING_STEPS):.2%}")
+    return network, make_processor(tokenizer)
+
+
+def _learn(
+    network: Any,
+    optimisers: Sequence[torch.optim.Optimizer],
+    batches: Sequence[dict[str, Tensor]],
+    decisive: tuple[Tensor, Tensor],
+    ranks: Ranks,
+) -> float:
+    """One step on this rank's batches together with those of all others; returns their mean loss."""
+    network.zero_grad()
+    losses = []
+    for inputs in batches:
+        with autocast():
+            loss = _loss(network, inputs, *decisive) / STREAMS
+        loss.backward()
+        losses.append(STREAMS * loss.item())
+    parameters = list(network.parameters())
+    ranks.sum_gradients(parameters)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+    return float(np.mean(losses))
 
 
 def _optimisers(network: Any, peak: float, ranks: Ranks) -> list[torch.optim.Optimizer]:
