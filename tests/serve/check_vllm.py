@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from judging import expects_the_same, says_the_same, served, stops_where_it_is_told
+from judging import expects_the_same, says_the_same, served, shipped_says_the_same, stops_where_it_is_told
 
 from fakes.tiny_critic import save_tiny_critic
 
@@ -22,3 +22,8 @@ def url(checkpoint):
 @pytest.mark.parametrize("does", [says_the_same, expects_the_same, stops_where_it_is_told])
 async def test_it_judges_as_in_process(checkpoint, url, does):
     await does(checkpoint, url)
+
+
+async def test_the_critic_that_ships_says_the_same():
+    with served("vllm", "world", "--dtype float32 --enforce-eager --max-num-seqs 8") as url:
+        await shipped_says_the_same(url)

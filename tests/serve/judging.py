@@ -19,12 +19,14 @@ from PIL import Image
 from rationalrewards import Critic, Critique, Judge, Rubric, Sample
 from rationalrewards.critic.backend import Sampling
 from rationalrewards.images import encode
+from rationalrewards.world.critic_network import shipped_critic
+from rationalrewards.world.preferences import world_preferences
 
 RUBRIC = Rubric.load("t2i")
 
 
 @contextmanager
-def served(engine: str, model: Path, extra: str) -> Iterator[str]:
+def served(engine: str, model: Path | str, extra: str) -> Iterator[str]:
     """The URL at which ``rationalrewards serve critic`` serves; after the block it has ended well."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -84,6 +86,17 @@ async def expects_the_same(checkpoint: Path, url: str) -> None:
             assert 0.1 < first.deviation < 1.5
         assert other.scores["text_faithfulness"] == pytest.approx(one.scores["text_faithfulness"], abs=0.02)
         assert other.scores["text_rendering"] is None
+
+
+async def shipped_says_the_same(url: str) -> None:
+    """The critic that ships, on images of its world; one text of twelve may differ by a rounding."""
+    pairs = [item.pair.sample("A") for item in world_preferences("t2i", 12, 77)]
+    texts = []
+    for where in (f"hf:{shipped_critic()}", url):
+        async with Critic(where, sampling=Sampling(temperature=0, max_tokens=512)) as critic:
+            found = await asyncio.gather(*map(Judge(critic, RUBRIC).score, pairs))
+            texts.append([critique.raw for critique in found])
+    assert sum(here == there for here, there in zip(*texts, strict=True)) >= 11
 
 
 async def stops_where_it_is_told(checkpoint: Path, url: str) -> None:

@@ -6,7 +6,16 @@ import json
 import shutil
 
 import pytest
-from judging import RUBRIC, expects_the_same, judged, samples, says_the_same, served, stops_where_it_is_told
+from judging import (
+    RUBRIC,
+    expects_the_same,
+    judged,
+    samples,
+    says_the_same,
+    served,
+    shipped_says_the_same,
+    stops_where_it_is_told,
+)
 
 from fakes.tiny_critic import save_tiny_critic
 from rationalrewards import InputError
@@ -67,6 +76,11 @@ async def test_expected_whole_numbers_equal_the_models_own_probabilities(checkpo
     levels = {n: chances[processor.tokenizer.convert_tokens_to_ids(str(n))].item() for n in range(1, 5)}
     mean = sum(n * p for n, p in levels.items()) / sum(levels.values())
     assert critiques[0].expectations["text_faithfulness"].mean == pytest.approx(mean, abs=0.02)
+
+
+async def test_the_critic_that_ships_says_the_same_from_its_gguf_files():
+    with served("llama-cpp", "world", "--exact --threads 1 --context 4096") as url:
+        await shipped_says_the_same(url)
 
 
 def test_what_cannot_be_converted(tmp_path, checkpoint):

@@ -52,7 +52,8 @@ class CriticConfig(AskConfig):
     """Which critic judges, under which rubric."""
 
     critic: str = "oracle"
-    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or oracle (the embedded world's)."""
+    """A base URL (http://host:8000/v1), hf:NAME_OR_PATH, scalar:PATH, or of the embedded world: world, a tiny
+    model that reads pixels, or oracle, a program that knows how."""
     rubric: str = "t2i"
     """t2i, edit, or the path of your own rubric (TOML)."""
     pointwise_template: Path | None = None
@@ -83,13 +84,13 @@ async def open_judge(
 
             where = stack.enter_context(serving(Dials()))
         elif where == "world":
-            raise InputError(
-                "this version ships no learned critic yet; use --critic oracle in the embedded world"
-            )
+            from rationalrewards.world.critic_network import shipped_critic
+
+            where = f"hf:{shipped_critic()}"
         elif not where.startswith(("http://", "https://", "hf:", "scalar:")):
             raise InputError(
-                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH "
-                "or oracle"
+                f"--critic {where!r} is neither a base URL (http://...) nor hf:NAME_OR_PATH, scalar:PATH, "
+                "world or oracle"
             )
         backend: Backend | str = where
         if where.startswith("scalar:"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +18,7 @@ from rationalrewards.commands.refine_compare import span
 from rationalrewards.config import Config, JsonFlag, resolve
 
 if TYPE_CHECKING:
+    from rationalrewards.critic.client import Critic
     from rationalrewards.refine.trace import Item
 
 # Honest imperfections: it overlooks one flaw in ten, invents one in a tenth of its replies, says nothing
@@ -33,7 +35,7 @@ DIALS = {
 
 _INTRO = (
     "A tiny generator, trained on coloured shapes, was given four kinds of requests: full (places named), "
-    "short, loose (things left out) and colloquial (words it never saw). A critic with known imperfections "
+    "short, loose (things left out) and colloquial (words it never saw). {critic} "
     "criticised each image against its request and proposed a better one. The truth, which only this small "
     "world has, stands beside every score and was never used for a decision. Nothing here is a claim about "
     "photographs."
@@ -44,6 +46,10 @@ _EDIT_INTRO = (
     "The same critic criticised each edit against the instruction and the source, and proposed a better "
     "instruction. The truth stands beside every score and was never used for a decision."
 )
+_CRITICS = {
+    "world": "A tiny vision-language model, trained by the package's own pipeline,",
+    "oracle": "A critic with known imperfections",
+}
 _ARMS = ("keep-best", "base", "paper", "resample")
 
 
@@ -58,6 +64,9 @@ class DemoConfig(Config):
     """How many requests for images, and as many for edits."""
     seed: int = Field(default=0, ge=0)
     """Fixes requests, images and the critic's imperfections."""
+    critic: Literal["world", "oracle"] = "world"
+    """Who judges: world, the tiny model that was trained with this package, or oracle, a program with known
+    imperfections."""
     out: Path = Path("runs/demo")
     """Where the run directories and the reports go: four of requests for images, four of edits."""
     as_json: JsonFlag = False
@@ -77,7 +86,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
-    from rationalrewards.critic.client import Critic
     from rationalrewards.critic.judge import Judge
     from rationalrewards.generators import load_generator
     from rationalrewards.refine.batch import refine_many
@@ -85,52 +93,49 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
     from rationalrewards.report.refine import write_refine_report
     from rationalrewards.rubric import Rubric
     from rationalrewards.runs import Run
-    from rationalrewards.world.oracle import Dials
     from rationalrewards.world.scoring import true_reward
-    from rationalrewards.world.server import serving
 
     rubrics = {task: Rubric.load(task) for task in ("t2i", "edit")}
-    dials = Dials(seed=config.seed, **DIALS)
     generator = load_generator("world")
     config.out.mkdir(parents=True, exist_ok=True)
     summaries: dict[str, dict[str, Any]] = {}
+    dials: dict[str, Any] = {"dials": DIALS} if config.critic == "oracle" else {}
     try:
-        with serving(dials) as url:
-            async with Critic(url, "oracle") as critic:  # no cache: every arm shall pay for what it asks
+        async with _critic(config) as critic:
 
-                async def arm(task: str, name: str, policy: Policy, items: Sequence[Item]) -> None:
-                    rubric = rubrics[task]
-                    name = name if task == "t2i" else f"edit-{name}"
-                    print(f"{name}:")
-                    settings = {**config.settings(), "arm": name, "policy": policy.model_dump(mode="json")}
-                    run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, dials=DIALS)
-                    summaries[name] = await refine_many(
-                        items,
-                        generator,
-                        Judge(critic, rubric),
-                        policy,
-                        run,
-                        seed=config.seed,
-                        concurrency=32,
-                        reference=true_reward,
-                        total=len(items),
-                    )
+            async def arm(task: str, name: str, policy: Policy, items: Sequence[Item]) -> None:
+                rubric = rubrics[task]
+                name = name if task == "t2i" else f"edit-{name}"
+                print(f"{name}:")
+                settings = {**config.settings(), "arm": name, "policy": policy.model_dump(mode="json")}
+                run = Run(config.out / name, "demo", settings, rubric_hash=rubric.hash, **dials)
+                summaries[name] = await refine_many(
+                    items,
+                    generator,
+                    Judge(critic, rubric),
+                    policy,
+                    run,
+                    seed=config.seed,
+                    concurrency=32,
+                    reference=true_reward,
+                    total=len(items),
+                )
 
-                for task, items in (("t2i", _requests(config)), ("edit", _edits(config))):
-                    await arm(task, "base", Policy(name="base", max_images=1), items)
-                    await arm(task, "paper", preset("paper"), items)
-                    await arm(task, "keep-best", preset("keep-best"), items)
-                    kept = "keep-best" if task == "t2i" else "edit-keep-best"
-                    spent = _images(config.out / kept / "trace.jsonl")
-                    matched = [replace(item, max_images=spent[item.id]) for item in items]
-                    await arm(task, "resample", preset("resample", gated=False), matched)
+            for task, items in (("t2i", _requests(config)), ("edit", _edits(config))):
+                await arm(task, "base", Policy(name="base", max_images=1), items)
+                await arm(task, "paper", preset("paper"), items)
+                await arm(task, "keep-best", preset("keep-best"), items)
+                kept = "keep-best" if task == "t2i" else "edit-keep-best"
+                spent = _images(config.out / kept / "trace.jsonl")
+                matched = [replace(item, max_images=spent[item.id]) for item in items]
+                await arm(task, "resample", preset("resample", gated=False), matched)
     finally:
         await generator.aclose()
     write_refine_report(
         {name: config.out / name for name in _ARMS},
         config.out / "report.html",
         title="Generate, critique, refine: the embedded world",
-        intro=_INTRO,
+        intro=_INTRO.format(critic=_CRITICS[config.critic]),
         rubric=rubrics["t2i"],
         reference="truth",
     )
@@ -143,6 +148,23 @@ async def _demo(config: DemoConfig) -> dict[str, dict[str, Any]]:
         reference="truth",
     )
     return summaries
+
+
+@asynccontextmanager
+async def _critic(config: DemoConfig) -> AsyncIterator[Critic]:
+    """Without a cache: every arm shall pay for what it asks."""
+    from rationalrewards.critic.client import Critic
+    from rationalrewards.world.critic_network import shipped_critic
+    from rationalrewards.world.oracle import Dials
+    from rationalrewards.world.server import serving
+
+    if config.critic == "world":
+        async with Critic(f"hf:{shipped_critic()}") as critic:
+            yield critic
+    else:
+        with serving(Dials(seed=config.seed, **DIALS)) as url:
+            async with Critic(url, "oracle") as critic:
+                yield critic
 
 
 def _requests(config: DemoConfig) -> list[Item]:

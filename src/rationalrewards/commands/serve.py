@@ -35,7 +35,8 @@ class ServeCriticConfig(Config):
     """
 
     model: str
-    """Name on the hub or checkpoint directory; for llama-cpp a directory with GGUF files."""
+    """Name on the hub or checkpoint directory; for llama-cpp a directory with GGUF files; world for the tiny
+    critic of the embedded world."""
     engine: Engine = "vllm"
     """Which server: vllm, sglang or llama-cpp (xllamacpp)."""
     host: str = "127.0.0.1"
@@ -87,7 +88,7 @@ def _critic(argv: Sequence[str]) -> int:
     from rationalrewards.serve.process import Stopped, require_free, running
 
     serving = Serving(
-        model=config.model,
+        model=config.model if config.model != "world" else f"{_shipped(config.engine)}",
         engine=config.engine,
         host=config.host,
         port=config.port,
@@ -112,6 +113,12 @@ def _critic(argv: Sequence[str]) -> int:
         return 0
     print(f"{config.engine} ended with exit code {code}; what it said is above", file=sys.stderr)
     return 1
+
+
+def _shipped(engine: Engine) -> Path:
+    from rationalrewards.world.critic_network import shipped_critic
+
+    return shipped_critic() / "gguf" if engine == "llama-cpp" else shipped_critic()
 
 
 def _convert(argv: Sequence[str]) -> int:
