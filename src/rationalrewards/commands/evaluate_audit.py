@@ -41,7 +41,7 @@ class AuditConfig(EvaluateConfig):
     probes: int = Field(default=50, ge=2)
     """How many images are damaged, judged again and translated."""
     repeats: int = Field(default=5, ge=2)
-    """How often each of them is judged, at temperatures 0, 0.1 and 0.7."""
+    """How often each of them is judged, at temperatures 0, 0.1, 0.7 and 1."""
     train: str | None = None
     """Training pairs (any preferences file) in which the benchmark is searched for."""
     translations: Path | None = None

@@ -75,7 +75,7 @@ class TrainCriticConfig(Config):
     """The checkpoint that students start from (see train-base); the one that ships unless given."""
     pairs: int = Field(default=1500, ge=1)
     """Preference pairs for each of the two tasks."""
-    steps: int = Field(default=150, ge=1)
+    steps: int = Field(default=200, ge=1)
     """Optimiser steps of each student, of 32 samples."""
     lr: float = Field(default=5e-4, gt=0)
     """Peak learning rate of the students."""

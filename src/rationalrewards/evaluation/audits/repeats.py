@@ -16,7 +16,7 @@ from rationalrewards.evaluation.judged import Floats
 from rationalrewards.runs import Ledger
 from rationalrewards.types import Critique, Sample
 
-TEMPERATURES = (0.0, 0.1, 0.7)
+TEMPERATURES = (0.0, 0.1, 0.7, 1.0)
 _RESAMPLES = 1000
 
 
