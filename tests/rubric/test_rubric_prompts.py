@@ -69,7 +69,6 @@ def test_the_system_message_holds_all_that_is_common_and_nothing_of_the_request(
 
 def test_kinds_are_told_apart_by_the_first_line() -> None:
     assert kind_of(T2I.pointwise("x").system) == ("pointwise", "t2i")
-    assert kind_of(T2I.pointwise("x", score_only=True).system) == ("pointwise", "t2i")
     assert kind_of(EDIT.pointwise("x").system) == ("pointwise", "edit")
     assert kind_of(T2I.pairwise("x").system) == ("pairwise", "t2i")
     assert kind_of(EDIT.pairwise("x", preferred="A").system) == ("pairwise", "edit")
@@ -78,11 +77,11 @@ def test_kinds_are_told_apart_by_the_first_line() -> None:
             kind_of(other)
 
 
-def test_score_only_asks_for_no_summary_and_no_refinement() -> None:
-    full, short = T2I.pointwise("x").system, T2I.pointwise("x", score_only=True).system
-    assert full.startswith(short)  # so both share one cache entry
-    assert "# Summary:" in full and "## Refined Request:" in full
-    assert T2I.stop[0] not in short
+def test_a_reply_that_stops_for_score_only_has_all_its_scores_and_nothing_else() -> None:
+    asked = T2I.pointwise("x").system
+    scores, after = asked.split(T2I.stop[0])
+    assert scores.count("## Score: [") == len(T2I.aspects) and "## Score" not in after
+    assert "## Refined Request:" in after
     assert T2I.stop[0] in T2I.pairwise("x").system and "Refine" not in T2I.pairwise("x").system
 
 

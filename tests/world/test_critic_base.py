@@ -53,7 +53,7 @@ def test_text_comes_back_from_its_tokens(tokenizer, texts):
 def test_a_rubrics_fixed_text_is_one_token_and_scores_are_single_digits(tokenizer):
     for task in ("t2i", "edit"):
         rubric = Rubric.load(task)
-        for prompt in (rubric.pairwise("x"), rubric.pointwise("x"), rubric.pointwise("x", score_only=True)):
+        for prompt in (rubric.pairwise("x"), rubric.pointwise("x")):
             assert len(tokenizer(prompt.system)["input_ids"]) == 1
     pieces = [tokenizer.decode(token) for token in tokenizer("\n## Score A: 2.75\n")["input_ids"]]
     assert pieces[-5:] == ["2", ".", "7", "5", "\n"]

@@ -41,9 +41,10 @@ class Inquiry(Generic[R]):
 class Judge:
     """Judges samples and pairs under ``rubric``. A judge is a ``Reward``: ``await judge(sample)``.
 
-    ``score_only`` ends a reply after the last score, which saves about a third of the tokens; critiques then
-    have neither summary nor refined request. ``expected`` takes the scores from the probabilities of the
-    critic's tokens (``critic.expected``), which leaves fewer ties; what it wrote stays visible.
+    ``score_only`` ends a reply after the last score; critiques then have neither summary nor refined request.
+    The question stays the same, because a trained critic knows only that one. ``expected`` takes the scores
+    from the probabilities of the critic's tokens (``critic.expected``), which leaves fewer ties; what it
+    wrote stays visible.
 
     Whatever is wrong with one item (an image that cannot be read, an empty request, a source image too
     many or missing for the rubric's task) is a ``transport`` Failure that says so: a mixed batch goes on.
@@ -92,7 +93,7 @@ class Judge:
     async def inquire(self, sample: Sample, *, sample_index: int = 0) -> Inquiry[Critique] | Failure:
         """Prepare the question that ``score`` asks, or say what is wrong with the sample."""
         try:
-            prompt = self.rubric.pointwise(sample.prompt, score_only=self.score_only)
+            prompt = self.rubric.pointwise(sample.prompt)
             images = await self._encode(prompt, {"image": sample.image, "source": sample.source})
         except (ImageError, InputError) as error:
             return Failure(kind="transport", detail=str(error))

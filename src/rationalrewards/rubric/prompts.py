@@ -83,7 +83,7 @@ def slots(kind: Kind, task: Task) -> tuple[Slot, ...]:
     return ("source", *images) if task == "edit" else images
 
 
-def system_text(rubric: Definition, kind: Kind, *, score_only: bool = False) -> str:
+def system_text(rubric: Definition, kind: Kind) -> str:
     """Everything that does not depend on the request. The first line names the task (see ``kind_of``)."""
     task = next(said for said, task in _TASKS.items() if task == rubric.task)
     rules = (*_RULES, _PAIR_RULE) if kind == "pairwise" else _RULES
@@ -100,7 +100,7 @@ def system_text(rubric: Definition, kind: Kind, *, score_only: bool = False) -> 
         ),
         "\n".join(["Rules:", *(f"- {rule}" for rule in rules)]),
         "Answer in exactly this format, with these headings; replace what is in square brackets:\n"
-        + "\n".join(_format(rubric, kind, score_only)),
+        + "\n".join(_format(rubric, kind)),
     ]
     return "\n\n".join(paragraphs)
 
@@ -112,7 +112,7 @@ def _aspect_line(number: int, aspect: Aspect) -> str:
     )
 
 
-def _format(rubric: Definition, kind: Kind, score_only: bool) -> Iterator[str]:
+def _format(rubric: Definition, kind: Kind) -> Iterator[str]:
     number = f"number from {rubric.low} to {rubric.high}"
     yield from ("# User Request Analysis", "[what the request asks for, and what matters in it]")
     yield "# Detailed Judgement"
@@ -129,8 +129,6 @@ def _format(rubric: Definition, kind: Kind, score_only: bool) -> Iterator[str]:
             yield from ("## Justification:", "[what you see in A and in B, and which is better]")
             yield from (f"## Score A: {value}", f"## Score B: {value}")
             yield "## Winner: [A, B, tie or N/A]" if aspect.optional else "## Winner: [A, B or tie]"
-    if score_only:
-        return
     yield from ("# Summary:", "[the decisive points in a few sentences]")
     if kind == "pointwise" and rubric.refines:
         yield from ("# User Request Refinement:", "## Refinement Comments:")

@@ -62,13 +62,12 @@ class Rubric(Definition):
         """Strings that end a reply as soon as all scores are written, for score-only use."""
         return ("# Summary",)
 
-    def pointwise(self, prompt: str, *, score_only: bool = False) -> Prompt:
+    def pointwise(self, prompt: str) -> Prompt:
         """The question about one image; ``prompt`` is the user's request. Edits have a source image too.
 
-        ``score_only`` leaves summary and refinement out of the format (use ``stop`` with templates and
-        trained checkpoints). Raises InputError when the request is empty.
+        Raises InputError when the request is empty.
         """
-        return self._ask("pointwise", prompt, score_only)
+        return self._ask("pointwise", prompt)
 
     def pairwise(self, prompt: str, *, preferred: Winner | None = None) -> Prompt:
         """The question about two images side by side.
@@ -76,16 +75,16 @@ class Rubric(Definition):
         ``preferred`` is the known human preference, given as a hint that the reply must not mention: the
         anchor of PARROT (arXiv 2604.11626). Raises InputError when the request is empty.
         """
-        asked = self._ask("pairwise", prompt, False)
+        asked = self._ask("pairwise", prompt)
         return asked if preferred is None else anchored(asked, preferred)
 
-    def _ask(self, kind: Kind, request: str, score_only: bool) -> Prompt:
+    def _ask(self, kind: Kind, request: str) -> Prompt:
         if not request.strip():
             raise InputError("the request is empty; a critic must know what was asked for")
         template = self.pointwise_template if kind == "pointwise" else self.pairwise_template
         if template is not None:
             return fill(template, kind, self.task, request)
-        return Prompt(system_text(self, kind, score_only=score_only), user_parts(kind, self.task, request))
+        return Prompt(system_text(self, kind), user_parts(kind, self.task, request))
 
     def read(self, reply: str, *, finish_reason: str | None = None) -> Critique | Failure:
         """What a reply to a pointwise question says. Strict and total: any string gives one of the two.

@@ -102,11 +102,7 @@ def corpus(n: int, seed: int) -> tuple[list[str], list[str]]:
         texts += [part for part in lesson.prompt.parts if isinstance(part, str)]
         texts.append(lesson.reply)
     rubrics = Oracle(dials).rubrics.values()
-    fixed = [
-        prompt.system
-        for rubric in rubrics
-        for prompt in (rubric.pairwise("-"), rubric.pointwise("-"), rubric.pointwise("-", score_only=True))
-    ]
+    fixed = [prompt.system for rubric in rubrics for prompt in (rubric.pairwise("-"), rubric.pointwise("-"))]
     return texts, [*fixed, *RUNNING_WORDS]
 
 
