@@ -24,7 +24,7 @@ def keep_memory() -> None:
     """Let this process keep freed memory for its next tensors; does nothing without glibc.
 
     glibc returns every freed block above 128 kB to the system, which clears its pages when the next training
-    step asks for them again: a fifth of a step. Call it once, before training.
+    step asks for them again: an eighth of a step. Call it once, before training.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
