@@ -19,29 +19,27 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from rationalrewards import Critic, Critique, Judge, Rubric, Sample
-from rationalrewards.critic.backend import Sampling
+from rationalrewards import Critique, Sample
+from rationalrewards.commands.common import CriticConfig, open_judge
 from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
 from rationalrewards.types import mean_score
-from rationalrewards.world.critic_network import shipped_critic
 from rationalrewards.world.preferences import world_preferences
 
 SEED = 970_002
 
 
-async def judged(where: str, task: str, samples: Sequence[Sample], score_only: bool) -> dict[str, Any]:
+async def judged(critic: str, task: str, samples: Sequence[Sample], score_only: bool) -> dict[str, Any]:
     """Rewards (``None`` for a Failure), tokens written, and seconds."""
-    sampling = Sampling(temperature=0, max_tokens=512)
-    async with Critic(where, sampling=sampling) as critic:
-        judge = Judge(critic, Rubric.load(task), score_only)
+    config = CriticConfig(critic=critic, rubric=task, temperature=0, max_tokens=512)
+    async with open_judge(config, score_only) as judge:
         started = time.perf_counter()
         found = await asyncio.gather(*map(judge.score, samples))
         seconds = time.perf_counter() - started
         rewards = [one.reward if isinstance(one, Critique) else None for one in found]
-        return {"rewards": rewards, "tokens": critic.usage.completion_tokens, "seconds": seconds}
+        return {"rewards": rewards, "tokens": judge.critic.usage.completion_tokens, "seconds": seconds}
 
 
-async def measured(where: str, n: int) -> dict[str, Any]:
+async def measured(critic: str, n: int) -> dict[str, Any]:
     truths: list[float] = []
     both: dict[bool, dict[str, Any]] = {
         mode: {"rewards": [], "tokens": 0, "seconds": 0.0} for mode in (False, True)
@@ -51,7 +49,7 @@ async def measured(where: str, n: int) -> dict[str, Any]:
         truths += [mean_score(json.loads(item.extra["truth_a"])) for item in drawn]
         samples = [item.pair.sample("A") for item in drawn]
         for mode, sums in both.items():
-            for name, value in (await judged(where, task, samples, mode)).items():
+            for name, value in (await judged(critic, task, samples, mode)).items():
                 sums[name] += value
     pairs = [
         (full, short, truth)
@@ -78,8 +76,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    where = f"hf:{shipped_critic()}" if options.critic == "world" else options.critic
-    found = asyncio.run(measured(where, options.n))
+    found = asyncio.run(measured(options.critic, options.n))
     print(json.dumps(found, indent=2))
     if options.out is not None:
         options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from rationalrewards.cpu import autocast
 from rationalrewards.ranks import Ranks
 from rationalrewards.runs import Ledger
+from rationalrewards.types import InputError
 from rationalrewards.world.critic_lessons import Lesson, corpus, lessons, pixel_values
 from rationalrewards.world.critic_network import make_network, make_processor, save
 from rationalrewards.world.critic_seeing import teach_seeing
@@ -115,9 +116,14 @@ def pretrain(
 
     From scratch along ``CURRICULUM``, or from the checkpoint ``start`` with the lessons of its last part.
     A step learns from ``STREAMS`` batches of ``BATCH`` lessons, which ``ranks`` share: as many processes do
-    what one does, up to rounding. ``out/training.jsonl`` holds the losses.
+    what one does, up to rounding. ``out/training.jsonl`` holds the losses. Raises InputError when ``start``
+    is no checkpoint, or the batches of a step cannot be shared equally.
     """
     ranks = ranks or Ranks()
+    if STREAMS % ranks.size:
+        raise InputError(f"{ranks.size} processes cannot share {STREAMS} batches; start 1 or {STREAMS}")
+    if start is not None and not (start / "config.json").is_file():
+        raise InputError(f"{start} is not a checkpoint directory; give one such as runs/base/model")
     out.mkdir(parents=True, exist_ok=True)
     model, state_file = out / "model", out / "state.pt"
     if ranks.main and not model.exists():
@@ -186,20 +192,20 @@ def _learn(
     decisive: tuple[Tensor, Tensor],
     ranks: Ranks,
 ) -> float:
-    """One step on this rank's batches together with those of all others; returns their mean loss."""
+    """One step on the batches of all ranks, of which ``batches`` are this one's; returns the mean loss."""
     network.zero_grad()
-    losses = []
+    total = torch.zeros(1)
     for inputs in batches:
         with autocast():
             loss = _loss(network, inputs, *decisive) / STREAMS
         loss.backward()
-        losses.append(STREAMS * loss.item())
+        total += loss.detach()
     parameters = list(network.parameters())
     ranks.sum_gradients(parameters)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return float(np.mean(losses))
+    return ranks.sum(total).item()
 
 
 def _optimisers(network: Any, peak: float, ranks: Ranks) -> list[torch.optim.Optimizer]:

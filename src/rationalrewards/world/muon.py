@@ -1,8 +1,8 @@
 """Muon: momentum whose singular values are all made one, for the matrices inside a network.
 
-Learns the tiny critic's lessons in about two thirds of AdamW's steps. torch's own computes in bfloat16, which
-processors without AVX-512 emulate; this one keeps the precision of the weights, and processes that train
-together share the work.
+The tiny critic's base learns from fewer lessons with it than with AdamW (docs/LOG.md). torch's own computes
+in bfloat16, which processors without AVX-512 emulate; this one keeps the precision of the weights, and
+processes that train together share the work.
 """
 
 from __future__ import annotations
