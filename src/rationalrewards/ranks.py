@@ -96,8 +96,11 @@ class Ranks:
 
 
 @contextmanager
-def launched(*, sharded: bool, gpu: bool, patience: float) -> Iterator[Ranks]:
-    """The ranks that torchrun started, or this process alone. ``patience`` (seconds): see ``Rewards``."""
+def launched(*, sharded: bool = False, gpu: bool = False, patience: float = 0.0) -> Iterator[Ranks]:
+    """The ranks that torchrun started, or this process alone.
+
+    ``patience``: seconds, beyond an hour, that ranks wait for one that waits itself, say for its judge.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Ranks()
@@ -105,7 +108,6 @@ def launched(*, sharded: bool, gpu: bool, patience: float) -> Iterator[Ranks]:
     local = int(os.environ["LOCAL_RANK"])
     if gpu:
         torch.cuda.set_device(local)
-    # One rank may wait for its judge, or measure, while the others wait for it.
     limit = timedelta(seconds=patience + 3600)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=limit)
     try:

@@ -33,7 +33,7 @@ from rationalrewards.world import critic_pretrain as base
 
 torch.set_num_threads(1)
 base.POOL, base.BATCH = 2, 3
-with launched(sharded=False, gpu=False, patience=0) as ranks:
+with launched() as ranks:
     base.pretrain(Path(sys.argv[2]), start=Path(sys.argv[1]), steps=4, peak=0.05, ranks=ranks)
 """
 FREED = """

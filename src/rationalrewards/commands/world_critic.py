@@ -111,7 +111,7 @@ def train_base(argv: Sequence[str]) -> int:
     from rationalrewards.world.critic_pretrain import pretrain
 
     keep_memory()
-    with launched(sharded=False, gpu=False, patience=0) as ranks:
+    with launched() as ranks:
         base = pretrain(config.out, steps=config.steps, start=config.start, seed=config.seed, ranks=ranks)
     if ranks.main:
         print(f"base model: {base}")
