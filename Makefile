@@ -1,4 +1,4 @@
-# make demo   the whole loop in the embedded world, with a report to look at (three to four minutes after installation)
+# make demo   the whole loop in the embedded world, with a report to look at (three to four minutes and the installation)
 # make test   ruff, mypy --strict and pytest, exactly as CI runs them
 # make test-prompts   the loaders on the benchmarks' published files, in PROMPTS (see docs/bench.md)
 # make test-vllm   the judge against a real vLLM on the CPU, in an environment of its own (3.5 GB, made once)
