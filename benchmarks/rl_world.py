@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from over_seeds import over_seeds, shown
 
 from rationalrewards.commands.rl import run
 from rationalrewards.config import resolve
@@ -105,18 +106,6 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, float]:
-    """Mean with a 95 % t-interval over seeds; a single seed has none."""
-    n, mean = len(values), math.fsum(values) / len(values)
-    if n == 1:
-        return {"mean": mean, "n": n}
-    from scipy.stats import t
-
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
-
-
 def summarise(curves: dict[str, dict[int, list[dict[str, Any]]]], minutes: float) -> dict[str, Any]:
     """For each condition: before, after ``minutes``, at the end, and the mean curve over seeds."""
     found = {}
@@ -151,13 +140,8 @@ def table(found: dict[str, Any], minutes: float) -> str:
     ]
     for condition, one in found.items():
         cells = (one["before"], one["gain_within"], one["gain_at_end"], one["truth_at_end"])
-        lines.append(f"| {condition} | {' | '.join(map(_shown, cells))} |")
+        lines.append(f"| {condition} | {' | '.join(map(shown, cells))} |")
     return "\n".join(lines) + "\n"
-
-
-def _shown(value: dict[str, float]) -> str:
-    span = f"[{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else "(one seed)"
-    return f"{value['mean']:.3f} {span}"
 
 
 def draw(found: dict[str, Any], out: Path) -> None:
