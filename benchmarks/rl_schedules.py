@@ -25,13 +25,14 @@ CLIP = 1.0  # largest norm of the gradient
 
 @dataclass(frozen=True)
 class Settings:
-    """What both schedules share, and the levers that only ours has: the last two."""
+    """What both schedules share, and the levers that only ours has: the last three."""
 
     drift: float = 1e-2  # lambda
     mix: float = 1.0  # b
     micro: int = 32  # rows of a pass with gradients
     timesteps: int = 2  # of an image that is learnt from, each from a stretch of the schedule of its own
     drift_share: float = 0.25  # of the rows on which the distance to the reference is taken
+    share: bool = False  # learn at a noisy image about all images of its group
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,13 @@ def our_step(
         mix=settings.mix,
         drift=settings.drift,
         drift_share=settings.drift_share,
+        share=settings.share,
         clip=CLIP,
     )
+    groups = {item.id: n for n, item in enumerate(epoch.items)}
     worths = zip(epoch.worth.r.tolist(), epoch.worth.weight.tolist(), strict=True)
     lessons = [
-        Lesson(item, clean, r, weight, seed_of(seed, epoch.number, n))
+        Lesson(item, groups[item.id], clean, r, weight, seed_of(seed, epoch.number, n))
         for n, (item, clean, (r, weight)) in enumerate(zip(epoch.items, epoch.clean, worths, strict=True))
     ]
     learn(artist, optimizer, lessons, config)

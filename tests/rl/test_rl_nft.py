@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rationalrewards.rl.aspects import group_rewards
-from rationalrewards.rl.nft import advantages, drift_loss, nft_loss, old_decay, weighted_flow_loss
+from rationalrewards.rl.nft import (
+    advantages,
+    drift_loss,
+    drift_weight,
+    membership,
+    nft_loss,
+    old_decay,
+    weighted_flow_loss,
+)
 from rationalrewards.types import Critique, Failure
 
 torch.set_num_threads(1)
@@ -129,6 +137,37 @@ def test_the_drift_is_a_mean_over_each_sample() -> None:
     )
     loss.sum().backward()
     assert v_ref.grad is None and v.grad is not None
+
+
+@pytest.mark.parametrize("level", [0.3, 0.7, 1.2])
+def test_the_drift_weighs_as_the_divergence_of_the_stochastic_sampler(level: float) -> None:
+    """Flow-GRPO's, (sigma (1 - t) / (2 t) + 1 / sigma)^2, with its sigma at any level: up to a constant."""
+    t = torch.tensor([0.2, 0.5, 0.8, 0.99], dtype=torch.float64)
+    sigma = level * (t / (1 - t)).sqrt()
+    theirs = (sigma * (1 - t) / (2 * t) + 1 / sigma).square()
+    ours = drift_weight(t)
+    torch.testing.assert_close(ours / ours[0], theirs / theirs[0], rtol=1e-9, atol=0)
+    assert drift_weight(torch.tensor([1.0, 0.1, 0.0])).tolist() == [0, 5, 5]
+
+
+@given(seed=st.integers(0, 10_000), t=st.floats(0.3, 1))
+def test_who_was_made_noisy_is_told_by_how_likely_its_noise_is(seed: int, t: float) -> None:
+    random = torch.Generator().manual_seed(seed)
+    x, members = (torch.randn(shape, generator=random).double() for shape in ((2, 3, 2), (2, 4, 3, 2)))
+    valid = torch.tensor([[True, True, False, True], [False, True, False, False]])
+    found = membership(x, torch.tensor([t, t], dtype=torch.float64), members, valid)
+    noise = (x[:, None] - (1 - t) * members) / t
+    likely = torch.distributions.Normal(0.0, 1.0).log_prob(noise).sum((2, 3)).exp() * valid
+    torch.testing.assert_close(found, likely / likely.sum(1, keepdim=True), rtol=1e-6, atol=1e-12)
+
+
+def test_noise_alone_tells_of_everyone_and_an_image_without_noise_of_itself() -> None:
+    members = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0))
+    everyone = torch.ones(1, 5, dtype=torch.bool)
+    alone = membership(torch.randn(1, 8), torch.ones(1), members, everyone)
+    torch.testing.assert_close(alone, torch.full((1, 5), 0.2))
+    itself = membership(members[:, 3], torch.zeros(1), members, everyone)
+    assert itself.tolist() == [[0, 0, 0, 1, 0]]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def artist() -> Artist:
 def lessons(art: Artist, weights: Sequence[float] = (1, 1, 1, 1, 1, 1)) -> list[Lesson]:
     clean = art.policy.noise(range(len(weights)), SIZE)
     return [
-        Lesson(Item(prompt=PROMPTS[n % 3], id=f"item-{n % 3}"), clean[n], (n + 1) / 7, weight, 40 + n)
+        Lesson(Item(prompt=PROMPTS[n % 3], id=f"item-{n % 3}"), n % 2, clean[n], (n + 1) / 7, weight, 40 + n)
         for n, weight in enumerate(weights)
     ]
 
@@ -85,10 +85,21 @@ def plain(art: Artist, found: Sequence[Lesson], config: RlConfig) -> tuple[int, 
             with adapters.rows("reference"):
                 v_ref = policy.velocity(x[None], t, condition)
             v = policy.velocity(x[None], t, condition)
-            loss = nft_loss(v, v_old, (noise - lesson.clean)[None], t, torch.tensor([lesson.r]), config.mix)
+            about = [(1.0, noise - lesson.clean, lesson.r)]
+            if config.share:  # everyone of the group who counts, by how likely its own noise would have been
+                group = [other for other in found if other.group == lesson.group and other.weight > 0]
+                noises = [(x - (1 - t) * other.clean) / t for other in group]
+                chance = torch.stack([-(e**2).sum() / 2 for e in noises]).softmax(0).tolist()
+                about = [(p, e - o.clean, o.r) for p, e, o in zip(chance, noises, group, strict=True)]
+            loss = sum(
+                p * nft_loss(v, v_old, target[None], t, torch.tensor([r]), config.mix)
+                for p, target, r in about
+            )
+            loss = loss * t**config.time_power
             if config.drift and coin < config.drift_share:
                 looked += lesson.weight > 0
-                loss = loss + config.drift / config.drift_share * drift_loss(v, v_ref)
+                firm = min((1 - t.item()) / t.item(), 5.0) if config.drift_by == "noise" else 1.0
+                loss = loss + config.drift / config.drift_share * firm * drift_loss(v, v_ref)
             (lesson.weight * loss.sum() / total / config.timesteps).backward()  # type: ignore[no-untyped-call]
     return looked, [w.grad.clone() for w in adapters.trained if w.grad is not None]
 
@@ -106,6 +117,22 @@ def test_the_gradient_is_that_of_the_plain_schedule(drift: float, share: float) 
     rows = 4 * 3  # what weighs nothing costs no pass
     assert looked == rows * (share == 1) * (drift > 0) or 0 < looked < rows
     assert (learnt.with_gradient, learnt.without) == (rows, rows + looked)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_noisy_image_tells_about_its_group_weighted_by_time_and_by_noise(equal: bool) -> None:
+    """Members lie so close together that none of them is ruled out."""
+    art = artist()
+    if equal:
+        art.adapters.refresh(0.0)
+    close = [replace(each, clean=0.05 * each.clean) for each in lessons(art, (1, 0, 0.5, 1, 1, 1))]
+    config = settings(drift=0.3, drift_share=1.0, share=True, time_power=2.5, drift_by="noise")
+    _, ours = gradients(art, close, config)
+    for one, other in zip(ours, plain(art, close, config)[1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # targets are divided by t
+    for changes in ({"share": False}, {"time_power": 0.0}, {"drift_by": "even"}):
+        _, other_rules = gradients(art, close, config.model_copy(update=changes))
+        assert any(not torch.allclose(a, b, rtol=1e-2) for a, b in zip(ours, other_rules, strict=True))
 
 
 def test_while_theta_equals_old_there_is_one_pass_a_row() -> None:

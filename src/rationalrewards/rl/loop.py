@@ -167,7 +167,14 @@ class Training:
         steps = []
         for part in mine:
             lessons = [
-                Lesson(plan[n][1], drawn[n].clean, worth.r[n].item(), worth.weight[n].item(), drawn[n].seed)
+                Lesson(
+                    item=plan[n][1],
+                    group=plan[n][0],
+                    clean=drawn[n].clean,
+                    r=worth.r[n].item(),
+                    weight=worth.weight[n].item(),
+                    seed=drawn[n].seed,
+                )
                 for n in part
             ]
             step = learn(self.artist, self.state.optimizer, lessons, config)

@@ -136,6 +136,31 @@ def drift_loss(v: Tensor, v_ref: Tensor) -> Tensor:
     return (_at_least_float32(v) - _at_least_float32(v_ref.detach())).square().flatten(1).mean(1)
 
 
+def drift_weight(t: Tensor) -> Tensor:
+    """(1 - t) / t, and at most 5, for each time (B,): what the drift weighs as a KL divergence.
+
+    That is, up to a constant, the divergence between the paths of the stochastic sampler that has the same
+    marginals (Flow-GRPO, arXiv 2505.05470, with its noise level a sqrt(t / (1 - t))): how a picture is
+    composed, at high noise, may change more freely than how it is rendered. Near t = 0 it has no bound.
+    """
+    return ((1 - t) / t.clamp(min=TINY)).clamp(max=5.0)
+
+
+def membership(x: Tensor, t: Tensor, members: Tensor, valid: Tensor) -> Tensor:
+    """How likely each image of a group is the one that ``x`` was made from: (B, J), rows add up to 1.
+
+    ``x`` (B, ...) is (1 - t) m + t e for one of the clean ``members`` (B, J, ...) that are ``valid`` (B, J,
+    bool, at least one in a row), each as likely as the other, so by Bayes p_j is proportional to
+    exp(-|x - (1 - t) m_j|^2 / (2 t^2)). The mean of a loss over members with these weights has the same
+    expectation as the loss of the one member that was drawn, and less variance (Rao and Blackwell): at high
+    noise one noisy image tells about all of its group. In many dimensions it soon tells about one only.
+    """
+    t = _at_least_float32(t).clamp(min=TINY)
+    apart = _at_least_float32(x).flatten(1)[:, None] - (1 - t)[:, None, None] * members.flatten(2)
+    distance = (apart.square().sum(2) / (2 * t.square())[:, None]).masked_fill(~valid, math.inf)
+    return (-distance).softmax(1)
+
+
 def old_decay(epoch: int, flat: int, rate: float, hold: float) -> float:
     """d in old <- d old + (1 - d) theta at the end of an epoch: min((epoch - flat) rate, hold), at least 0.
 
