@@ -100,7 +100,7 @@ def _agreement(found: Sequence[Sequence[Tensor]]) -> str:
     same = fmean(cosine(one, other) for one, other in found)
     across = [cosine(a, b) for one, other in combinations(found, 2) for a in one for b in other]
     norm = fmean(each.norm().item() for draws in found for each in draws)
-    return f"same images {same:.2f}, other images {fmean(across):.3f}, norm {norm:.1f}"
+    return f"same images {same:.2f}, other images {fmean(across):.3f}, norm {norm:.2g}"
 
 
 def main() -> None:
