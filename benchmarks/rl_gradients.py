@@ -90,7 +90,7 @@ def which(artist: Artist) -> None:
         for low, high in STRETCHES:
             part = replace(artist, policy=Between(artist.policy, low, high))
             found = [
-                [gradient(part, our_step, images, seed, timesteps=1, share=share) for seed in (7, 8)]
+                [gradient(part, our_step, images, seed, timesteps=1, share_targets=share) for seed in (7, 8)]
                 for images in batches
             ]
             print(f"  t in {low:.2f} to {high:.2f}: {_agreement(found)}", flush=True)

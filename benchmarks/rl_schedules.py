@@ -32,7 +32,7 @@ class Settings:
     micro: int = 32  # rows of a pass with gradients
     timesteps: int = 2  # of an image that is learnt from, each from a stretch of the schedule of its own
     drift_share: float = 0.25  # of the rows on which the distance to the reference is taken
-    share: bool = False  # learn at a noisy image about all images of its group
+    share_targets: bool = False  # learn at a noisy image about all images of its group
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def our_step(
         mix=settings.mix,
         drift=settings.drift,
         drift_share=settings.drift_share,
-        share=settings.share,
+        share_targets=settings.share_targets,
         clip=CLIP,
     )
     groups = {item.id: n for n, item in enumerate(epoch.items)}

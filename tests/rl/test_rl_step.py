@@ -86,7 +86,7 @@ def plain(art: Artist, found: Sequence[Lesson], config: RlConfig) -> tuple[int, 
                 v_ref = policy.velocity(x[None], t, condition)
             v = policy.velocity(x[None], t, condition)
             about = [(1.0, noise - lesson.clean, lesson.r)]
-            if config.share:  # everyone of the group who counts, by how likely its own noise would have been
+            if config.share_targets:  # everyone of the group who counts, by how likely their noise would be
                 group = [other for other in found if other.group == lesson.group and other.weight > 0]
                 noises = [(x - (1 - t) * other.clean) / t for other in group]
                 chance = torch.stack([-(e**2).sum() / 2 for e in noises]).softmax(0).tolist()
@@ -126,11 +126,11 @@ def test_a_noisy_image_tells_about_its_group_weighted_by_time_and_by_noise(equal
     if equal:
         art.adapters.refresh(0.0)
     close = [replace(each, clean=0.05 * each.clean) for each in lessons(art, (1, 0, 0.5, 1, 1, 1))]
-    config = settings(drift=0.3, drift_share=1.0, share=True, time_power=2.5, drift_by="noise")
+    config = settings(drift=0.3, drift_share=1.0, share_targets=True, time_power=2.5, drift_by="noise")
     _, ours = gradients(art, close, config)
     for one, other in zip(ours, plain(art, close, config)[1], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # targets are divided by t
-    for changes in ({"share": False}, {"time_power": 0.0}, {"drift_by": "even"}):
+    for changes in ({"share_targets": False}, {"time_power": 0.0}, {"drift_by": "even"}):
         _, other_rules = gradients(art, close, config.model_copy(update=changes))
         assert any(not torch.allclose(a, b, rtol=1e-2) for a, b in zip(ours, other_rules, strict=True))
 

@@ -119,7 +119,7 @@ class RlConfig(Config):
     drift_by: Literal["even", "noise"] = "even"
     """Weigh that distance alike at all times, or by (1 - t) / t, as the KL divergence of a stochastic sampler
     does: composition, decided at high noise, may then change more freely than rendering."""
-    share: bool = False
+    share_targets: bool = False
     """Learn at each noisy image about all images of its group, each as far as it may be the one that was made
     noisy. Less variance at no pass; pays with small latents, where more than one may be."""
     time_power: float = Field(default=0.0, ge=0)

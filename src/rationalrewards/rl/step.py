@@ -7,8 +7,8 @@
   in the old policy's call.
 * Times are stratified along the sampler's own schedule, and all times of an image lie in one batch.
 
-With ``share``, what is learnt at a noisy image is the mean over the images of its group that it may have been
-made from (``nft.membership``): less variance for no pass.
+With ``share_targets``, what is learnt at a noisy image is the mean over the images of its group that it may
+have been made from (``nft.membership``): less variance for no pass.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _loss(
     noise = torch.stack([row.noise for row in rows]).to(device, exact)
     at = t.to(exact).view(-1, *[1] * (clean.ndim - 1))
     x = ((1 - at) * clean.to(exact) + at * noise).to(clean.dtype)
-    about = _about(rows, groups, x, t) if config.share else _themselves(rows, noise - clean.to(exact))
+    about = _about(rows, groups, x, t) if config.share_targets else _themselves(rows, noise - clean.to(exact))
 
     looked = [place for place, row in enumerate(rows) if row.drift and row.lesson.weight > 0]
     # On a sharded network all ranks make the same calls, so one row is looked at in any case.
