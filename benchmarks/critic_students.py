@@ -82,16 +82,15 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8140)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    seeds = [str(seed) for seed in options.seeds]
+    train_critic(["--out", str(options.run), "--students", *options.students, "--seeds", *seeds])
     reports: dict[str, dict[int, dict[str, Any]]] = {}
     for seed in options.seeds:
         for student in options.students:
             name = f"{student}-{seed}"
-            checkpoint = options.run / "sft" / name / "critic"
-            if not checkpoint.exists():
-                train_critic(["--out", str(options.run), "--students", student, "--seeds", str(seed)])
             report = options.run / "students" / str(options.n) / f"{name}.json"
             if not report.exists():
-                measure(checkpoint, report, options.n, options.port)
+                measure(options.run / "sft" / name / "critic", report, options.n, options.port)
             reports.setdefault(student, {})[seed] = json.loads(report.read_text(encoding="utf-8"))
     found = summarise(reports)
     if options.out is not None:

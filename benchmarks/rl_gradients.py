@@ -1,6 +1,6 @@
 """At how many times should an image be learnt from, and at which? How well gradients agree, in the world.
 
-    python benchmarks/rl_gradients.py        about 15 CPU-minutes
+    python benchmarks/rl_gradients.py        some CPU-minutes
 
 Prints cosines, at the start of training and without the distance to the reference. First of our step at so
 many times an image with a nearly exact one of the same images. Then by stretches of time, with one time an

@@ -26,14 +26,7 @@ from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.lora import Weights, velocities
 from rationalrewards.rl.material import seed_of
-from rationalrewards.rl.nft import (
-    TINY,
-    drift_loss,
-    drift_weight,
-    membership,
-    nft_loss,
-    weighted_flow_loss,
-)
+from rationalrewards.rl.nft import TINY, drift_loss, membership, nft_loss, weighted_flow_loss
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.types import InputError
 
@@ -106,7 +99,7 @@ def learn(
         for lesson in counting or (lessons[:1] if ranks.sharded else [])
         for row in _rows(lesson, schedule, config)
     ]
-    groups: Mapping[int, list[Lesson]] = defaultdict(list)
+    groups: dict[int, list[Lesson]] = defaultdict(list)
     for lesson in counting:
         groups[lesson.group].append(lesson)
     batches = artist.encodings.alike([row.lesson.item for row in rows], config.batch)
@@ -196,21 +189,20 @@ def _loss(
         losses = weighted_flow_loss(v[row], about.target, t[row], about.r)
     else:
         losses = nft_loss(v[row], others["old"][row], about.target, t[row], about.r, config.mix)
-    losses = torch.zeros_like(t).index_add(0, row, about.likely * losses) * t**config.time_power
+    losses = torch.zeros_like(t).index_add(0, row, about.likely * losses)
     drift = torch.zeros_like(t)
     if looked:
         drift = drift.index_put(
             (torch.tensor(looked, device=device),), drift_loss(v[looked], others["reference"])
         )
-    firm = drift_weight(t) if config.drift_by == "noise" else 1.0
-    loss = (weight * (losses + config.drift / config.drift_share * firm * drift)).sum()
+    loss = (weight * (losses + config.drift / config.drift_share * drift)).sum()
     without = (0 if equal else len(rows)) + len(asked)
     told = [loss.item(), drift.sum().item(), len(looked), len(rows), without]
     return loss, torch.tensor(told, dtype=torch.float64)
 
 
 def _themselves(rows: Sequence[_Row], target: Tensor) -> _About:
-    """Each row is about the image that it was made from."""
+    """Each row is about the image that it was made from; its target is not recovered from a rounded x."""
     r = torch.tensor([row.lesson.r for row in rows], device=target.device)
     return _About(torch.arange(len(rows), device=target.device), target, r, torch.ones_like(r))
 
