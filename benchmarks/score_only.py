@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from rationalrewards import Critique, Sample
 from rationalrewards.commands.common import CriticConfig, open_judge
 from rationalrewards.evaluation.statistics import bootstrap_mean, wilson
+from rationalrewards.runs import write_json
 from rationalrewards.types import mean_score
 from rationalrewards.world.preferences import world_preferences
 
@@ -79,7 +80,7 @@ def main() -> None:
     found = asyncio.run(measured(options.critic, options.n))
     print(json.dumps(found, indent=2))
     if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(options.out, found)
 
 
 if __name__ == "__main__":
