@@ -6,7 +6,7 @@ python examples/nft_by_hand.py        two epochs, seconds: shows how the parts f
 import torch
 
 from rationalrewards.rl.aspects import group_rewards
-from rationalrewards.rl.lora import Adapters, velocities
+from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.nft import advantages, drift_loss, nft_loss, old_decay
 from rationalrewards.rl.policies import load_policy
 from rationalrewards.rl.sampling import sample
@@ -41,7 +41,7 @@ for epoch in range(2):
         fresh = torch.randn(clean.shape, generator=random)
         at = t.view(-1, 1, 1, 1)
         x = (1 - at) * clean + at * fresh
-        v_old, v_ref = velocities(policy, adapters, ("old", "reference"), x, t, condition)
+        v_old, v_ref = adapters.velocities(policy, ("old", "reference"), x, t, condition)
         v = policy.velocity(x, t, condition)
         losses = nft_loss(v, v_old, fresh - clean, t, worth.r) + DRIFT * drift_loss(v, v_ref)
         loss = (worth.weight * losses).sum() / worth.weight.sum().clamp(min=1)

@@ -179,6 +179,10 @@ def test_numbers_that_do_not_go_together(
     said = failing(["rl", *out, "--prompts", "10", "--updates", "2"], capsys)
     assert "and 4 process(es); use a multiple of 8, such as 8 or 16" in said
     monkeypatch.delenv("WORLD_SIZE")
+    said = failing(["rl", *out, "--rank", "0", "--shard"], capsys)
+    assert "--rank 0 trains all weights, but --shard shares frozen weights out" in said
+    said = failing(["rl", *out, "--rank", "0", "--lora", str(tmp_path)], capsys)
+    assert "but --lora starts from an adapter" in said
     assert "fewer than 4 images cannot be compared" in failing(["rl", *out, "--group", "3"], capsys)
     assert "an epoch takes 99" in failing(
         ["rl", *out, "--prompts", "99", "--updates", "1", "--items", "50"], capsys

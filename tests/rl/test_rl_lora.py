@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fakes import tiny_pipelines
 from fakes.tiny_pipelines import EDITING, FAMILIES, SIDE
-from rationalrewards.rl.lora import FILE, Adapters, velocities
+from rationalrewards.rl.lora import FILE, Adapters
 from rationalrewards.rl.nft import nft_loss, weighted_flow_loss
 from rationalrewards.rl.policies import Conditioning, Policy, policy_of
 from rationalrewards.rl.policies.world import WorldPolicy
@@ -77,14 +77,14 @@ def test_one_call_gives_what_peft_gives_in_three(family: str) -> None:
     expected = [by_peft(policy, family, name) for name in names]
     calls: list[bool] = []
     counter = policy.network.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    found = velocities(policy, adapters, names, *batch(policy, family))
+    found = adapters.velocities(policy, names, *batch(policy, family))
     counter.remove()
     assert calls == [False]
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
     for one, other in ((0, 1), (1, 2), (0, 2)):
         assert (found[one] - found[other]).abs().max() > 1e-2  # so that a mix-up would have shown
-    (alone,) = velocities(policy, adapters, ["old"], *batch(policy, family))
+    (alone,) = adapters.velocities(policy, ["old"], *batch(policy, family))
     assert torch.equal(alone, expected[1])
     assert torch.equal(
         policy.velocity(*batch(policy, family)), expected[0]
@@ -125,7 +125,7 @@ def test_all_that_is_trained_has_a_gradient_and_nothing_else_has(family: str) ->
     policy, adapters = opened(family)
     x, t, condition = batch(policy, family)
     v = policy.velocity(x, t, condition)
-    v_old, v_ref = velocities(policy, adapters, ("old", "reference"), x, t, condition)
+    v_old, v_ref = adapters.velocities(policy, ("old", "reference"), x, t, condition)
     assert not v_old.requires_grad and not v_ref.requires_grad
     nft_loss(v, v_old, torch.randn_like(v), t, torch.tensor([0.9, 0.2])).sum().backward()
     trained = {id(weights) for weights in adapters.trained}
@@ -141,7 +141,7 @@ def test_to_begin_with_nothing_changes_and_both_are_equal() -> None:
     assert adapters.equal()
     for v in (
         policy.velocity(*batch(policy, "sd3")),
-        *velocities(policy, adapters, ["old"], *batch(policy, "sd3")),
+        *adapters.velocities(policy, ["old"], *batch(policy, "sd3")),
     ):
         assert torch.equal(v, plain)
     other = policy_of(tiny_pipelines.build("sd3"))
@@ -161,7 +161,7 @@ def test_while_old_equals_theta_its_forward_pass_can_be_saved() -> None:
     assert adapters.equal()
     x, t, condition = batch(policy, "sd3")
     target, r = torch.randn(x.shape, dtype=x.dtype), torch.tensor([0.9, 0.2])
-    (v_old,) = velocities(policy, adapters, ["old"], x, t, condition)
+    (v_old,) = adapters.velocities(policy, ["old"], x, t, condition)
     gradients = []
     for mix in (1.0, 0.1, None):
         v = policy.velocity(x, t, condition)
@@ -194,7 +194,7 @@ def test_adapters_are_float32_in_a_network_of_half_precision() -> None:
     assert {tensor.dtype for tensor in adapters.tensors("old").values()} == {torch.float32}
     x, t, condition = batch(policy, "qwen-image")
     v = policy.velocity(x.bfloat16(), t, condition)
-    v_old, _ = velocities(policy, adapters, ("old", "reference"), x.bfloat16(), t, condition)
+    v_old, _ = adapters.velocities(policy, ("old", "reference"), x.bfloat16(), t, condition)
     assert v.dtype == v_old.dtype == torch.bfloat16
 
 

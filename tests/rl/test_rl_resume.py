@@ -80,9 +80,11 @@ def launch(arguments: list[str], **more: Any) -> subprocess.CompletedProcess[str
     )
 
 
-def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path) -> None:
-    """With a moving average, an old policy that lags, several updates, and a difficulty filter."""
-    more = {"updates": 2, "ema": 0.5, "drift": 0.1, "old_rate": 0.3, "difficulty": 1.0, "first_images": 1}
+@pytest.mark.parametrize("rank", [4, 0])
+def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path, rank: int) -> None:
+    """With a moving average, an old policy that lags, a rate that falls, several updates, and a filter."""
+    more: dict[str, Any] = {"updates": 2, "ema": 0.5, "drift": 0.1, "old_rate": 0.3, "rank": rank}
+    more |= {"difficulty": 1.0, "first_images": 1, "schedule": "linear"}
     whole = small(tmp_path / "whole", epochs=5, save_every=2, eval_every=3, items=9, **more)
     run(whole)
     killed = whole.model_copy(update={"out": tmp_path / "killed"})
@@ -96,6 +98,23 @@ def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path) -> None:
     assert [row["step"] for row in metrics(killed.out)] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_rate_that_falls_takes_shorter_steps(tmp_path: Path) -> None:
+    """The first epoch is the same; the last of four is taken at a quarter of the rate."""
+    moved = {}
+    for schedule in ("constant", "linear"):
+        config = small(
+            tmp_path / schedule, epochs=4, save_every=1, keep=4, schedule=schedule, share_targets=True
+        )
+        run(config)
+        rates = [row["lr"] / config.lr for row in metrics(config.out)[1:]]
+        assert rates == pytest.approx([1.0, 0.75, 0.5, 0.25] if schedule == "linear" else [1.0] * 4)
+        saved = [torch.load(config.out / f"checkpoints/{n}/state.pt", weights_only=True) for n in (1, 3, 4)]
+        first, before, after = (torch.cat([t.flatten() for t in s["theta"].values()]) for s in saved)
+        moved[schedule] = first, (after - before).norm()
+    assert torch.equal(moved["constant"][0], moved["linear"][0])
+    assert moved["linear"][1] < 0.5 * moved["constant"][1]
+
+
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     config = small(tmp_path / "run", epochs=1)
     first = run(config)
@@ -105,14 +124,18 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """The same epochs, shared out over two ranks, plain and with the frozen weights sharded (FSDP2): the same
-    metrics, and the same weights up to rounding.
+    """The same epochs, shared out over two ranks, plain, with the frozen weights sharded (FSDP2), and with
+    all weights trained: the same metrics, and the same weights up to rounding.
     """
     more = {"updates": 2, "drift": 0.1, "drift_share": 0.5, "share_targets": True}
     alone = small(tmp_path / "alone", held_out=3, ema=0.5, **more)
+    whole = alone.model_copy(update={"out": tmp_path / "alone-whole", "rank": 0, "lr": 1e-4})
     run(alone)
+    run(whole)
     pairs = [
-        alone.model_copy(update={"out": tmp_path / name, "shard": name == "fsdp"}) for name in ("ddp", "fsdp")
+        alone.model_copy(update={"out": tmp_path / "ddp"}),
+        alone.model_copy(update={"out": tmp_path / "fsdp", "shard": True}),
+        whole.model_copy(update={"out": tmp_path / "whole"}),
     ]
     ports = [str(free_port()) for _ in pairs]
     told = [json.dumps([ports, [command(pair) for pair in pairs]])]
@@ -129,14 +152,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     ]
     said = [rank.communicate() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert [out.count("adapter:") for out, _ in said] == [2, 0]
-    for pair in pairs:
-        for one, other in zip(metrics(alone.out), metrics(pair.out), strict=True):
+    assert [out.count("checkpoint:") for out, _ in said] == [3, 0]
+    for first, pair in zip((alone, alone, whole), pairs, strict=True):
+        for one, other in zip(metrics(first.out), metrics(pair.out), strict=True):
             assert one.keys() == other.keys()
             for figures in (one, other):
                 figures.pop("passes_per_image", None)  # a sharded network takes some only to keep company
             assert flat(other) == pytest.approx(flat(one), rel=1e-3)
-        ours, theirs = state(alone), state(pair)
+        ours, theirs = state(first), state(pair)
         for name in ("theta", "old", "average"):
             for key, tensor in ours[name].items():
                 torch.testing.assert_close(theirs[name][key], tensor, rtol=1e-3, atol=1e-4)

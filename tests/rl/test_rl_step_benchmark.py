@@ -12,7 +12,6 @@ import torch
 from fakes import tiny_pipelines
 from fakes.tiny_pipelines import SIDE
 from rationalrewards.refine.trace import Item
-from rationalrewards.rl.lora import velocities
 from rationalrewards.rl.material import seed_of
 from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss
 from rationalrewards.rl.policies import load_policy, policy_of
@@ -89,7 +88,7 @@ def test_the_reference_takes_the_step_that_the_equations_say() -> None:
         noise = torch.randn(clean[rows].shape, generator=random)
         t = time.expand(len(rows))
         x = (1 - time) * clean[rows] + time * noise
-        v_old, v_ref = velocities(policy, adapters, ("old", "reference"), x, t, told)
+        v_old, v_ref = adapters.velocities(policy, ("old", "reference"), x, t, told)
         v = policy.velocity(x, t, told)
         losses = nft_loss(v, v_old, noise - clean[rows], t, worth.r[rows], 0.7) + 0.5 * drift_loss(v, v_ref)
         ((worth.weight[rows] * losses).sum() / (3 * 2)).backward()

@@ -170,4 +170,4 @@ def _print(summary: dict[str, Any], config: RlConfig) -> None:
                 f"{name} on {two['n']} requests kept aside: {one['mean']:.3f} [{one['low']:.3f}, "
                 f"{one['high']:.3f}] -> {two['mean']:.3f} [{two['low']:.3f}, {two['high']:.3f}]"
             )
-    print(f"adapter: {summary['checkpoint']}; report: {config.out / 'report.html'}")
+    print(f"checkpoint: {summary['checkpoint']}; report: {config.out / 'report.html'}")

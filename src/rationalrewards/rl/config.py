@@ -99,13 +99,15 @@ class RlConfig(Config):
     """Euler's method as in the family's pipeline, or DPM-Solver++ of second order (also deterministic)."""
 
     lr: float = Field(default=3e-4, gt=0)
-    """Learning rate (AdamW, constant)."""
+    """Peak learning rate (AdamW)."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """Whether the learning rate stays, or falls in a straight line to 0 over --epochs."""
     weight_decay: float = Field(default=1e-4, ge=0)
     """Decoupled weight decay."""
     clip: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 does not clip."""
-    rank: int = Field(default=32, ge=1)
-    """Rank of the adapters."""
+    rank: int = Field(default=32, ge=0)
+    """Rank of the adapters; 0 trains all weights, kept three times (and wants --dtype float32)."""
     alpha: float | None = Field(default=None, gt=0)
     """Scale of the adapters; the default is twice the rank."""
     lora: Path | None = None

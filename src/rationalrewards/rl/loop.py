@@ -17,6 +17,7 @@ from tqdm import tqdm
 from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
+from rationalrewards.rl.copies import Copies
 from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.filter import hard_ones
 from rationalrewards.rl.lora import Adapters
@@ -50,15 +51,7 @@ class Training:
         self.config, self.material, self.rewards, self.watching = config, material, rewards, watching
         self.ranks = ranks
         network = policy.network
-        adapters = Adapters(
-            network,
-            policy.targets,
-            rank=config.rank,
-            alpha=config.scale,
-            seed=seed_of("adapters", config.seed),
-        )
-        if config.lora is not None:
-            adapters.load(config.lora)
+        adapters = self._three_sets(policy)
         if config.checkpointing:
             network.enable_gradient_checkpointing()
             network.train()  # diffusers recomputes in training mode only; nothing here has dropout
@@ -112,6 +105,21 @@ class Training:
                 bar.set_postfix(_shown(row), refresh=False)
         return rows
 
+    def _three_sets(self, policy: Policy) -> Adapters | Copies:
+        config = self.config
+        if not config.rank:
+            return Copies(policy.network)
+        adapters = Adapters(
+            policy.network,
+            policy.targets,
+            rank=config.rank,
+            alpha=config.scale,
+            seed=seed_of("adapters", config.seed),
+        )
+        if config.lora is not None:
+            adapters.load(config.lora)
+        return adapters
+
     def _opened_log(self, rows: list[Row], stack: ExitStack) -> Callable[[Row], None]:
         """A function that adds a row to ``rows``, metrics.jsonl and the trackers; what came after the
         checkpoint that this run continues from is taken out of the file, for it will come again.
@@ -164,6 +172,9 @@ class Training:
             rewards = shuffled(rewards, groups, seed_of(config.seed, epoch))
         worth = advantages(rewards, groups, std=config.std, floor=config.floor, ceiling=config.ceiling)
 
+        rate = learning_rate(config, epoch)
+        for weights in self.state.optimizer.param_groups:
+            weights["lr"] = rate
         steps = []
         for part in mine:
             lessons = [
@@ -193,6 +204,7 @@ class Training:
             "dropped": worth.dropped,
             "used": worth.weight.mean().item(),
             **_mean_of(steps),
+            "lr": rate,
             "old_decay": decay,
             "passes_per_image": (sampling + learning) / len(plan),
             "seconds": {
@@ -237,6 +249,11 @@ class Training:
         if self.ranks.main:
             self.state.save(self.config.out, self.config.keep)
         self.ranks.wait()
+
+
+def learning_rate(config: RlConfig, epoch: int) -> float:
+    """The rate of an epoch, which counts from 0: linear, it is still above 0 in the last."""
+    return config.lr * (1 - epoch / config.epochs if config.schedule == "linear" else 1.0)
 
 
 def _mean_of(steps: Sequence[Learnt]) -> Row:

@@ -83,6 +83,26 @@ class Adapters:
         finally:
             self._chosen, self._sizes = before
 
+    def velocities(
+        self,
+        policy: Policy,
+        chosen: Sequence[Weights],
+        x: Tensor,
+        t: Tensor,
+        condition: Conditioning,
+        only: Mapping[Weights, Sequence[int]] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The velocity at x and t by each of the chosen weights, from one call without gradients.
+
+        ``only`` names the rows that some of the weights are wanted for; of the others it is all rows.
+        """
+        places = [list((only or {}).get(name, range(len(x)))) for name in chosen]
+        index = torch.tensor([place for part in places for place in part], device=x.device)
+        sizes = [len(part) for part in places]
+        with self.rows(*chosen, sizes=sizes):
+            found = policy.velocity(x[index], t[index], condition.pick(index))
+        return torch.split(found, sizes)
+
     @torch.no_grad()
     def refresh(self, decay: float) -> None:
         """old <- decay * old + (1 - decay) * theta; at 0, old equals theta bit for bit."""
@@ -183,24 +203,3 @@ class Adapters:
             if name != "reference":
                 down, up = layer.lora_A[name], layer.lora_B[name]
                 part += up(down(x.to(down.weight.dtype))) * layer.scaling[name]
-
-
-def velocities(
-    policy: Policy,
-    adapters: Adapters,
-    chosen: Sequence[Weights],
-    x: Tensor,
-    t: Tensor,
-    condition: Conditioning,
-    only: Mapping[Weights, Sequence[int]] | None = None,
-) -> tuple[Tensor, ...]:
-    """The velocity at x and t by each of the chosen weights, from one call without gradients.
-
-    ``only`` names the rows that some of the weights are wanted for; of the others it is all rows.
-    """
-    places = [list((only or {}).get(name, range(len(x)))) for name in chosen]
-    index = torch.tensor([place for part in places for place in part], device=x.device)
-    sizes = [len(part) for part in places]
-    with adapters.rows(*chosen, sizes=sizes):
-        found = policy.velocity(x[index], t[index], condition.pick(index))
-    return torch.split(found, sizes)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
+from rationalrewards.rl.copies import Copies
 from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.policies.base import Policy, Size
@@ -37,10 +38,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Artist:
-    """A policy with its adapters, and how images are drawn from it."""
+    """A policy with its three sets of weights, and how images are drawn from it."""
 
     policy: Policy
-    adapters: Adapters
+    adapters: Adapters | Copies
     encodings: Encodings
     size: Size
     batch: int

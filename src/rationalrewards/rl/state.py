@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rationalrewards.rl.copies import Copies
 from rationalrewards.rl.lora import Adapters
 from rationalrewards.types import InputError
 
@@ -28,7 +29,7 @@ STATE, METRICS = "state.pt", "metrics.jsonl"
 class Average:
     """An exponential moving average of theta; with decay 0 it is theta itself and costs nothing."""
 
-    def __init__(self, adapters: Adapters, decay: float) -> None:
+    def __init__(self, adapters: Adapters | Copies, decay: float) -> None:
         self._adapters, self._decay = adapters, decay
         self.tensors = {n: t.clone() for n, t in adapters.tensors("theta").items()} if decay else {}
 
@@ -63,7 +64,7 @@ class Progress:
 class State:
     """What a checkpoint holds."""
 
-    adapters: Adapters
+    adapters: Adapters | Copies
     average: Average
     optimizer: torch.optim.Optimizer
     progress: Progress
@@ -71,8 +72,8 @@ class State:
     def save(self, out: Path, keep: int) -> Path:
         """Write ``checkpoints/EPOCH`` below ``out`` and leave only the ``keep`` latest; returns it.
 
-        Beside the state lies the adapter as ``load_lora_weights`` of the family's pipeline reads it: the
-        moving average where there is one.
+        Beside the state lies the adapter as ``load_lora_weights`` of the family's pipeline reads it, or the
+        whole network as ``from_pretrained`` does: the moving average where there is one.
         """
         folder = out / "checkpoints"
         part, whole = folder / "part", folder / str(self.progress.epoch)

@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
-from rationalrewards.rl.lora import Weights, velocities
+from rationalrewards.rl.lora import Weights
 from rationalrewards.rl.material import seed_of
 from rationalrewards.rl.nft import TINY, drift_loss, membership, nft_loss, weighted_flow_loss
 from rationalrewards.rl.rollout import Artist
@@ -181,7 +181,7 @@ def _loss(
     chosen: list[Weights] = [*([] if equal else ["old"]), *(["reference"] if asked else [])]  # type: ignore[list-item]
     others: dict[str, Any] = {}
     if chosen:
-        found = velocities(policy, adapters, chosen, x, t, condition, {"reference": asked})
+        found = adapters.velocities(policy, chosen, x, t, condition, {"reference": asked})
         others = dict(zip(chosen, found, strict=True))
     v = policy.velocity(x, t, condition)
     row = about.row

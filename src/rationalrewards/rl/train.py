@@ -1,4 +1,4 @@
-"""A run from its configuration to a trained adapter and a report: ``train(config, ...)``."""
+"""A run from its configuration to trained weights and a report: ``train(config, ...)``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ def check(config: RlConfig, material: Material, processes: int) -> None:
             f"--prompts {config.prompts} cannot be shared out evenly over {config.updates} update(s) and "
             f"{processes} process(es); use a multiple of {unit}, such as {' or '.join(map(str, near))}"
         )
+    if not config.rank and (config.shard or config.lora is not None):
+        flag, why = (
+            ("--lora", "starts from an adapter")
+            if config.lora is not None
+            else ("--shard", "shares frozen weights out")
+        )
+        raise InputError(f"--rank 0 trains all weights, but {flag} {why}; use one of the two")
     if config.group < 4:
         raise InputError(
             f"--group is {config.group}, but fewer than 4 images cannot be compared; use 8 to 24"

@@ -67,6 +67,8 @@ def check_policy(spec: str, size: Size, *, editing: bool, lora: Path | None, ran
             raise InputError(
                 f"images of {size[0]}x{size[1]} cannot be made; width and height must be multiples of {side}"
             )
+    if not rank:
+        return sum(weights.numel() for weights in network.parameters())
     with torch.device("meta"):
         adapters = Adapters(network.to("meta"), targets, rank=rank, alpha=alpha)
     if lora is not None:
