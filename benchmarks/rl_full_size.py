@@ -113,7 +113,7 @@ def measure(
     epochs: int = 2,
 ) -> Timed:
     """Time the last of ``epochs`` epochs. Every image counts; each epoch starts with theta as old policy."""
-    policy, adapters, size = artist.policy, artist.adapters, artist.size
+    policy, adapters, size = artist.policy, artist.sets, artist.size
     gpu = policy.network.device.type == "cuda"
     settings = Settings(micro=micro)
     optimizer = torch.optim.AdamW(adapters.trained, lr=1e-4)

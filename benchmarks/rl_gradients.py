@@ -52,7 +52,7 @@ def drawn(artist: Artist, number: int, prompts: int, group: int, sampling: int) 
     items = [Item(prompt=tasks[n].prompt, id=f"{number}-{n}") for n in owner]
     condition = artist.encodings.batch(items)
     noise = policy.noise([5000 * number + i for i in range(len(owner))], SIZE)
-    with artist.adapters.rows("old"):
+    with artist.sets.rows("old"):
         clean = sample(policy, noise, policy.sigmas(sampling, SIZE), condition)
     images = policy.decode(clean, SIZE)
     critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
@@ -61,9 +61,9 @@ def drawn(artist: Artist, number: int, prompts: int, group: int, sampling: int) 
 
 
 def gradient(artist: Artist, step: Callable[..., None], images: Epoch, seed: int, **changes: Any) -> Tensor:
-    still = torch.optim.SGD(artist.adapters.trained, lr=0.0)
+    still = torch.optim.SGD(artist.sets.trained, lr=0.0)
     step(artist, still, images, seed, Settings(drift=0.0, micro=64, **changes))
-    return torch.cat([w.grad.flatten() for w in artist.adapters.trained if w.grad is not None])
+    return torch.cat([w.grad.flatten() for w in artist.sets.trained if w.grad is not None])
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

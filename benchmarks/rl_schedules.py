@@ -119,7 +119,7 @@ def reference_step(
     """As public loops do it: old, reference and theta one after the other, by switching adapters, for every
     image at every time of the sampler.
     """
-    policy, adapters, clean = artist.policy, artist.adapters, epoch.clean
+    policy, adapters, clean = artist.policy, artist.sets, epoch.clean
     network, device = policy.network, clean.device
     random = torch.Generator().manual_seed(seed_of(seed, epoch.number))
     times = policy.sigmas(epoch.steps, artist.size)[:-1].to(device)

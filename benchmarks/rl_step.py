@@ -99,7 +99,7 @@ def artist_of(policy: Policy, size: Size, *, rank: int, seed: int = 0) -> Artist
 
 def measured(artist: Artist, plan: Plan) -> list[Truth]:
     """What comes of the held-out requests; always the same ones, and the same noise."""
-    policy, adapters = artist.policy, artist.adapters
+    policy, adapters = artist.policy, artist.sets
     tasks, found = requests("held out", plan.held_out), []
     for start in range(0, len(tasks), 50):
         part = tasks[start : start + 50]
@@ -116,7 +116,7 @@ def run(schedule: str, plan: Plan) -> Found:
     torch.set_num_threads(1)
     policy = load_policy("world")
     artist = artist_of(policy, SIZE, rank=16, seed=plan.seed)
-    optimizer = torch.optim.AdamW(artist.adapters.trained, lr=plan.lr, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(artist.sets.trained, lr=plan.lr, weight_decay=1e-4)
     condition = policy.encode(["a red circle"] * 8, SIZE)
     _, backward = flops(policy, policy.noise(range(8), SIZE), condition)
     found = Found(curve=[(0.0, measured(artist, plan))])
@@ -139,7 +139,7 @@ def run(schedule: str, plan: Plan) -> Found:
 
 def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan: Plan, found: Found) -> float:
     """Sample, judge, learn; returns the mean reward of the images, in [0, 1]."""
-    policy, adapters = artist.policy, artist.adapters
+    policy, adapters = artist.policy, artist.sets
     tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts)
     owner = [n for n in range(plan.prompts) for _ in range(plan.group)]
     items = [Item(prompt=tasks[n].prompt, id=f"{found.epochs}-{n}") for n in owner]

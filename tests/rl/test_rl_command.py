@@ -179,10 +179,10 @@ def test_numbers_that_do_not_go_together(
     said = failing(["rl", *out, "--prompts", "10", "--updates", "2"], capsys)
     assert "and 4 process(es); use a multiple of 8, such as 8 or 16" in said
     monkeypatch.delenv("WORLD_SIZE")
-    said = failing(["rl", *out, "--rank", "0", "--shard"], capsys)
-    assert "--rank 0 trains all weights, but --shard shares frozen weights out" in said
-    said = failing(["rl", *out, "--rank", "0", "--lora", str(tmp_path)], capsys)
-    assert "but --lora starts from an adapter" in said
+    said = failing(["rl", *out, "--rank", "0", "--shard", "--lora", str(tmp_path), "--alpha", "8"], capsys)
+    assert "without adapters and so without --lora, --alpha, --shard; leave it out" in said
+    said = failing(["rl", *out, "--rank", "0", "--dtype", "bfloat16"], capsys)
+    assert "in bfloat16 small steps vanish; use --dtype float32" in said
     assert "fewer than 4 images cannot be compared" in failing(["rl", *out, "--group", "3"], capsys)
     assert "an epoch takes 99" in failing(
         ["rl", *out, "--prompts", "99", "--updates", "1", "--items", "50"], capsys

@@ -8,18 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from fakes import tiny_pipelines
-from fakes.tiny_pipelines import EDITING, FAMILIES, SIDE
 from rationalrewards.rl.copies import Copies
-from rationalrewards.rl.policies import Policy, policy_of
-from rationalrewards.rl.policies.world import WorldPolicy
+from rationalrewards.rl.policies import Policy
 from rationalrewards.types import InputError
+from rl import batches
+from rl.batches import EVERY, batch
 
 torch.set_num_threads(1)
-
-EVERY = [*FAMILIES, "world"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +26,7 @@ def _small_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def opened(family: str) -> tuple[Policy, Copies, dict[str, Any]]:
     """A policy in the middle of a training, and networks of the same weights, one for each set."""
-    policy = WorldPolicy() if family == "world" else policy_of(tiny_pipelines.build(family))
+    policy = batches.policy(family)
     networks = {"reference": deepcopy(policy.network)}
     copies = Copies(policy.network)
     generator = torch.Generator().manual_seed(1)
@@ -42,17 +39,10 @@ def opened(family: str) -> tuple[Policy, Copies, dict[str, Any]]:
     return policy, copies, networks
 
 
-def batch(policy: Policy, family: str) -> tuple[Any, ...]:
-    side = 48 if family == "world" else SIDE
-    sources = [Image.new("RGB", (SIDE, SIDE), "red")] * 3 if family in EDITING else None
-    told = policy.encode(["a red circle", "two blue squares", "x"], (side, side), sources=sources)
-    return policy.noise(range(3), (side, side)), torch.tensor([0.9, 0.4, 0.1]), told
-
-
 @pytest.mark.parametrize("family", EVERY)
 def test_each_set_gives_what_a_network_of_its_own_gives(family: str) -> None:
     policy, copies, networks = opened(family)
-    x, t, told = batch(policy, family)
+    x, t, told = batch(policy, family, rows=3)
     theta = policy.velocity(x, t, told)
     found = copies.velocities(policy, ("old", "reference"), x, t, told, {"reference": [2, 0]})
     theta.square().mean().backward()  # type: ignore[no-untyped-call]

@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model_state_dict
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fakes import tiny_pipelines
-from fakes.tiny_pipelines import EDITING, FAMILIES, SIDE
+from fakes.tiny_pipelines import FAMILIES
 from rationalrewards.rl.lora import FILE, Adapters
 from rationalrewards.rl.nft import nft_loss, weighted_flow_loss
-from rationalrewards.rl.policies import Conditioning, Policy, policy_of
+from rationalrewards.rl.policies import Policy, policy_of
 from rationalrewards.rl.policies.world import WorldPolicy
 from rationalrewards.types import InputError
+from rl import batches
+from rl.batches import EVERY, batch
 
 torch.set_num_threads(1)
-
-EVERY = [*FAMILIES, "world"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,7 @@ def _small_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def opened(family: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Policy, Adapters]:
     """A policy with adapters that differ from each other and from nothing, as in the middle of a training."""
-    policy = WorldPolicy() if family == "world" else policy_of(tiny_pipelines.build(family).to(dtype))
+    policy = batches.policy(family, dtype)
     adapters = Adapters(policy.network, policy.targets, rank=4, alpha=6.0, seed=seed)
     disturb(adapters, seed)
     return policy, adapters
@@ -46,14 +45,6 @@ def disturb(adapters: Adapters, seed: int) -> None:
         for name in ("theta", "old"):
             for weights in adapters.tensors(name).values():  # type: ignore[arg-type]
                 weights += 0.3 * torch.randn(weights.shape, generator=generator)
-
-
-def batch(policy: Policy, family: str, rows: int = 2) -> tuple[Tensor, Tensor, Conditioning]:
-    side = 48 if family == "world" else SIDE
-    sources = [Image.new("RGB", (SIDE, SIDE), "red")] * rows if family in EDITING else None
-    prompts = ["a red circle", "two blue squares and more", "x"][:rows]
-    x = policy.noise(range(rows), (side, side))
-    return x, torch.tensor([0.9, 0.4, 0.1])[:rows], policy.encode(prompts, (side, side), sources=sources)
 
 
 def by_peft(policy: Policy, family: str, name: str) -> Tensor:

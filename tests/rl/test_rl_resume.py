@@ -102,9 +102,7 @@ def test_a_rate_that_falls_takes_shorter_steps(tmp_path: Path) -> None:
     """The first epoch is the same; the last of four is taken at a quarter of the rate."""
     moved = {}
     for schedule in ("constant", "linear"):
-        config = small(
-            tmp_path / schedule, epochs=4, save_every=1, keep=4, schedule=schedule, share_targets=True
-        )
+        config = small(tmp_path / schedule, epochs=4, save_every=1, keep=4, schedule=schedule)
         run(config)
         rates = [row["lr"] / config.lr for row in metrics(config.out)[1:]]
         assert rates == pytest.approx([1.0, 0.75, 0.5, 0.25] if schedule == "linear" else [1.0] * 4)

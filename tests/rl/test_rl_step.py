@@ -55,9 +55,9 @@ def lessons(art: Artist, weights: Sequence[float] = (1, 1, 1, 1, 1, 1)) -> list[
 
 def gradients(art: Artist, found: Sequence[Lesson], config: RlConfig) -> tuple[Any, list[Tensor]]:
     """What ``learn`` says, and its gradients before clipping; theta stays as it is."""
-    optimizer = torch.optim.SGD(art.adapters.trained, lr=0.0)
+    optimizer = torch.optim.SGD(art.sets.trained, lr=0.0)
     learnt = learn(art, optimizer, found, config)
-    return learnt, [w.grad.clone() for w in art.adapters.trained if w.grad is not None]
+    return learnt, [w.grad.clone() for w in art.sets.trained if w.grad is not None]
 
 
 def settings(**changes: Any) -> RlConfig:
@@ -68,7 +68,7 @@ def plain(art: Artist, found: Sequence[Lesson], config: RlConfig) -> tuple[int, 
     """The same by three passes for each image and time, one row each, as public loops do it; and on how many
     rows that count the drift was taken.
     """
-    policy, adapters = art.policy, art.adapters
+    policy, adapters = art.policy, art.sets
     schedule = policy.sigmas(config.steps, SIZE).flip(0).double()
     total = sum(lesson.weight for lesson in found)
     adapters.network.zero_grad()
@@ -128,7 +128,7 @@ def test_with_shared_targets_a_noisy_image_tells_about_its_group(equal: bool) ->
     """Members lie so close together that none of them is ruled out."""
     art = artist()
     if equal:
-        art.adapters.refresh(0.0)
+        art.sets.refresh(0.0)
     close = [replace(each, clean=0.05 * each.clean) for each in lessons(art, (1, 0, 0.5, 1, 1, 1))]
     config = settings(drift=0.3, drift_share=1.0, share_targets=True)
     _, ours = gradients(art, close, config)
@@ -140,7 +140,7 @@ def test_with_shared_targets_a_noisy_image_tells_about_its_group(equal: bool) ->
 
 def test_while_theta_equals_old_there_is_one_pass_a_row() -> None:
     art = artist()
-    art.adapters.refresh(0.0)
+    art.sets.refresh(0.0)
     found, config = lessons(art), settings(drift=0.0)
     learnt, ours = gradients(art, found, config)
     for one, other in zip(ours, plain(art, found, config)[1], strict=True):
@@ -153,10 +153,10 @@ def test_what_weighs_nothing_teaches_nothing() -> None:
     whole = lessons(art)
     failed = [replace(one, weight=0.0) if n > 2 else one for n, one in enumerate(whole)]
     assert gradients(art, failed, settings())[0] == gradients(art, whole[:3], settings())[0]
-    before = {name: tensor.clone() for name, tensor in art.adapters.tensors("theta").items()}
-    optimizer = torch.optim.AdamW(art.adapters.trained, lr=1.0)
+    before = {name: tensor.clone() for name, tensor in art.sets.tensors("theta").items()}
+    optimizer = torch.optim.AdamW(art.sets.trained, lr=1.0)
     assert learn(art, optimizer, [replace(one, weight=0.0) for one in whole], settings()) is None
-    for name, tensor in art.adapters.tensors("theta").items():
+    for name, tensor in art.sets.tensors("theta").items():
         assert torch.equal(tensor, before[name])
 
 
@@ -164,7 +164,7 @@ def test_a_training_that_diverges_stops() -> None:
     art = artist()
     broken = [replace(one, clean=one.clean * float("inf")) for one in lessons(art)]
     with pytest.raises(InputError, match=r"the training has diverged; use a lower --lr"):
-        learn(art, torch.optim.AdamW(art.adapters.trained), broken, settings())
+        learn(art, torch.optim.AdamW(art.sets.trained), broken, settings())
 
 
 def test_requests_are_encoded_once() -> None:
@@ -185,8 +185,8 @@ def test_with_no_memory_encodings_are_made_again_and_equal() -> None:
 
 def test_the_average_is_measured_and_leaves_no_trace() -> None:
     art = artist()
-    theta = art.adapters.tensors("theta")
-    average = Average(art.adapters, 0.75)
+    theta = art.sets.tensors("theta")
+    average = Average(art.sets, 0.75)
     start = {name: tensor.clone() for name, tensor in theta.items()}
     with torch.no_grad():
         for tensor in theta.values():

@@ -49,7 +49,7 @@ def test_ours_passes_what_counts_twice_and_leaves_out_the_old_policy() -> None:
 
 
 def moved(artist: Artist, before: list[torch.Tensor]) -> torch.Tensor:
-    pairs = zip(artist.adapters.trained, before, strict=True)
+    pairs = zip(artist.sets.trained, before, strict=True)
     return torch.cat([(weights - old).flatten() for weights, old in pairs]).detach()
 
 
@@ -60,7 +60,7 @@ def test_the_reference_takes_the_step_that_the_equations_say() -> None:
     """
     policy = load_policy("world")
     artist = rl_step.artist_of(policy, rl_step.SIZE, rank=2)
-    adapters = artist.adapters
+    adapters = artist.sets
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name in ("theta", "old"):
@@ -106,7 +106,7 @@ def test_an_epoch_of_each_schedule_is_timed_on_every_family(family: str) -> None
     once, backward = rl_schedules.flops(policy, policy.noise([0], (SIDE, SIDE)), condition)
     assert once > 0 and 0.5 < backward < 2.5
     steps = rl_full_size.SAMPLING
-    before = [weights.detach().clone() for weights in artist.adapters.trained]
+    before = [weights.detach().clone() for weights in artist.sets.trained]
     timed = {
         step: rl_full_size.measure(step, artist, images=4, micro=4, backward=backward, epochs=1)
         for step in (reference_step, our_step)

@@ -107,7 +107,7 @@ class RlConfig(Config):
     clip: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 does not clip."""
     rank: int = Field(default=32, ge=0)
-    """Rank of the adapters; 0 trains all weights, kept three times (and wants --dtype float32)."""
+    """Rank of the adapters; 0 trains all weights, which are kept three times in float32."""
     alpha: float | None = Field(default=None, gt=0)
     """Scale of the adapters; the default is twice the rank."""
     lora: Path | None = None
@@ -151,7 +151,7 @@ class RlConfig(Config):
     device: str | None = None
     """The device to train on; the default is a GPU if there is one."""
     dtype: str | None = None
-    """Precision of the frozen weights: bfloat16 on a GPU and float32 elsewhere, unless given."""
+    """Precision of the weights: unless given bfloat16 on a GPU, float32 elsewhere and with --rank 0."""
     cache_mb: int = Field(default=4096, ge=0)
     """Memory for encoded requests and sources, in MiB per process, so that each is encoded once."""
     report_to: tuple[Literal["wandb", "trackio"], ...] = ()

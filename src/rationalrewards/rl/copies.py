@@ -1,12 +1,12 @@
-"""Theta, old and reference as three whole sets of weights: full fine-tuning, where memory is no concern.
+"""Three sets of weights as whole copies: full fine-tuning, where memory is no concern.
 
-The same methods as ``lora.Adapters``. The network holds theta; for a call of another set its parameters point
-to that set's tensors, and back again afterwards.
+The network holds theta; for a call of another set its parameters point to that set's tensors, and back again
+afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +14,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rationalrewards.rl.lora import Weights
-from rationalrewards.rl.policies.base import Conditioning, Policy
+from rationalrewards.rl.sets import NETWORK, ThreeSets, Weights
 from rationalrewards.types import InputError
 
-FOLDER = "transformer"  # what diffusers' pipelines call the network
 
+class Copies(ThreeSets):
+    """Trains all weights of ``network``, a diffusers transformer, for as long as it lives.
 
-class Copies:
-    """Trains all weights of ``network``, a diffusers transformer in float32, for as long as it lives.
-
-    To begin with, theta, old and reference are equal. Calls outside ``rows`` go through theta and can be
-    trained. Raises InputError for a network in half precision, in which small steps vanish.
+    Raises InputError for a network in half precision, in which small steps vanish.
     """
 
     def __init__(self, network: Any) -> None:
@@ -40,51 +36,16 @@ class Copies:
         network.requires_grad_(True)
         self._others = {name: self._copy() for name in ("old", "reference")}
 
-    @property
-    def trained(self) -> list[nn.Parameter]:
-        """Theta's weights, in an order that never changes."""
-        return list(self._theta.values())
-
     @contextmanager
-    def rows(self, chosen: Weights) -> Iterator[None]:
-        """Within, all rows go through these weights. No gradients, and no backward pass."""
+    def rows(self, chosen: Weights, /) -> Iterator[None]:
+        """Within, all rows go through these weights. No gradients, and no backward pass of an earlier one."""
         kept = {name: weights.data for name, weights in self._theta.items()}
         try:
-            self._point(self._others.get(chosen, kept))
+            self._point(kept if chosen == "theta" else self._others[chosen])
             with torch.no_grad():
                 yield
         finally:
             self._point(kept)
-
-    def velocities(
-        self,
-        policy: Policy,
-        chosen: Sequence[Weights],
-        x: Tensor,
-        t: Tensor,
-        condition: Conditioning,
-        only: Mapping[Weights, Sequence[int]] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The velocity at x and t by each of the chosen weights, one call each, without gradients.
-
-        ``only`` names the rows that some of the weights are wanted for; of the others it is all rows.
-        """
-        found = []
-        for name in chosen:
-            index = torch.tensor(list((only or {}).get(name, range(len(x)))), device=x.device)
-            with self.rows(name):
-                found.append(policy.velocity(x[index], t[index], condition.pick(index)))
-        return tuple(found)
-
-    @torch.no_grad()
-    def refresh(self, decay: float) -> None:
-        """old <- decay * old + (1 - decay) * theta; at 0, old equals theta bit for bit."""
-        for name, old in self._others["old"].items():
-            old.mul_(decay).add_(self._theta[name], alpha=1 - decay)
-
-    def equal(self) -> bool:
-        """Are theta and old equal bit for bit? Then the old policy's velocity is theta's own."""
-        return all(torch.equal(old, self._theta[name]) for name, old in self._others["old"].items())
 
     def tensors(self, name: Literal["theta", "old"]) -> dict[str, Tensor]:
         """The weights of one set, not copied, under the network's names."""
@@ -98,8 +59,23 @@ class Copies:
         A pipeline takes it as ``transformer=...``.
         """
         with self.rows(name):
-            self.network.save_pretrained(folder / FOLDER)
-        return folder / FOLDER
+            self.network.save_pretrained(folder / NETWORK)
+        return folder / NETWORK
+
+    def _pairs(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        return ((weights, self._others["old"][name]) for name, weights in self._theta.items())
+
+    def _asked(
+        self,
+        chosen: Sequence[Weights],
+        places: Sequence[Sequence[int]],
+        velocity: Callable[[Sequence[int]], Tensor],
+    ) -> tuple[Tensor, ...]:
+        found = []
+        for name, part in zip(chosen, places, strict=True):
+            with self.rows(name):
+                found.append(velocity(part))
+        return tuple(found)
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: weights.detach().clone() for name, weights in self._theta.items()}

@@ -27,6 +27,7 @@ from rationalrewards.rl.policies import Policy
 from rationalrewards.rl.rewards import Rewards
 from rationalrewards.rl.rollout import Artist, Drawn
 from rationalrewards.rl.scoring import described, rewards_of, shuffled
+from rationalrewards.rl.sets import ThreeSets
 from rationalrewards.rl.state import METRICS, Average, Progress, State, read_metrics
 from rationalrewards.rl.step import Learnt, Lesson, learn
 from rationalrewards.rl.trackers import Trackers
@@ -51,7 +52,7 @@ class Training:
         self.config, self.material, self.rewards, self.watching = config, material, rewards, watching
         self.ranks = ranks
         network = policy.network
-        adapters = self._three_sets(policy)
+        sets = self._three_sets(policy)
         if config.checkpointing:
             network.enable_gradient_checkpointing()
             network.train()  # diffusers recomputes in training mode only; nothing here has dropout
@@ -59,7 +60,7 @@ class Training:
             ranks.shard(network, [p for n, p in network.named_parameters() if ".lora_" in n])
         self.artist = Artist(
             policy=policy,
-            adapters=adapters,
+            sets=sets,
             encodings=Encodings(policy, config.size, config.guidance, config.cache_mb),
             size=config.size,
             batch=config.sample_batch,
@@ -68,10 +69,10 @@ class Training:
         )
         # One weight at a time in every update, so that nothing depends on how they are batched together.
         optimizer = torch.optim.AdamW(
-            adapters.trained, lr=config.lr, weight_decay=config.weight_decay, foreach=False
+            sets.trained, lr=config.lr, weight_decay=config.weight_decay, foreach=False
         )
         progress = Progress(latest=deque(maxlen=config.failure_window))
-        self.state = State(adapters, Average(adapters, config.ema), optimizer, progress)
+        self.state = State(sets, Average(sets, config.ema), optimizer, progress)
 
     def run(self) -> list[Row]:
         """Go on from the latest checkpoint, or begin; the metrics of all epochs so far, of which 0 is before
@@ -105,7 +106,7 @@ class Training:
                 bar.set_postfix(_shown(row), refresh=False)
         return rows
 
-    def _three_sets(self, policy: Policy) -> Adapters | Copies:
+    def _three_sets(self, policy: Policy) -> ThreeSets:
         config = self.config
         if not config.rank:
             return Copies(policy.network)
@@ -193,7 +194,7 @@ class Training:
                 steps.append(step)
                 self.state.average.update()
         decay = old_decay(epoch, config.old_flat, config.old_rate, config.old_hold)
-        self.state.adapters.refresh(decay)
+        self.state.sets.refresh(decay)
         progress.epoch += 1
         sampling = len(plan) * config.steps * (2 if self.artist.encodings.guided else 1)
         learning = sum(step.with_gradient + step.without for step in steps)

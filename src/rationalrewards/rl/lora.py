@@ -1,4 +1,4 @@
-"""Three sets of weights in one network: theta under training, the old policy that samples, the reference.
+"""Three sets of weights by LoRA: small, and beside a network that stays as it is.
 
 Theta and old are LoRA adapters of the same shape beside each other (Hu et al., arXiv 2106.09685), and the
 reference is the network without either. Which of them a row of a batch goes through is chosen by row, so the
@@ -10,24 +10,23 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rationalrewards.rl.policies.base import Conditioning, Policy
+from rationalrewards.rl.sets import NETWORK, ThreeSets, Weights
 from rationalrewards.types import InputError
 
-Weights = Literal["theta", "old", "reference"]
-
 FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
-_PREFIX = "transformer."  # what diffusers' pipelines call the network
+_PREFIX = f"{NETWORK}."
 
 
-class Adapters:
+class Adapters(ThreeSets):
     """Adds both adapters to ``network``, a frozen diffusers transformer without any, for as long as it lives.
 
     ``targets`` are the full names of linear layers whose input has one row an image. To begin with, theta and
@@ -64,11 +63,6 @@ class Adapters:
         self._chosen: tuple[Weights, ...] = ()
         self._sizes: Sequence[int] | None = None
 
-    @property
-    def trained(self) -> list[nn.Parameter]:
-        """Theta's weights, in an order that never changes."""
-        return [weights for weights, _ in self._pairs()]
-
     @contextmanager
     def rows(self, *chosen: Weights, sizes: Sequence[int] | None = None) -> Iterator[None]:
         """Within, the first part of a batch's rows goes through the first of these weights, and so on.
@@ -82,36 +76,6 @@ class Adapters:
                 yield
         finally:
             self._chosen, self._sizes = before
-
-    def velocities(
-        self,
-        policy: Policy,
-        chosen: Sequence[Weights],
-        x: Tensor,
-        t: Tensor,
-        condition: Conditioning,
-        only: Mapping[Weights, Sequence[int]] | None = None,
-    ) -> tuple[Tensor, ...]:
-        """The velocity at x and t by each of the chosen weights, from one call without gradients.
-
-        ``only`` names the rows that some of the weights are wanted for; of the others it is all rows.
-        """
-        places = [list((only or {}).get(name, range(len(x)))) for name in chosen]
-        index = torch.tensor([place for part in places for place in part], device=x.device)
-        sizes = [len(part) for part in places]
-        with self.rows(*chosen, sizes=sizes):
-            found = policy.velocity(x[index], t[index], condition.pick(index))
-        return torch.split(found, sizes)
-
-    @torch.no_grad()
-    def refresh(self, decay: float) -> None:
-        """old <- decay * old + (1 - decay) * theta; at 0, old equals theta bit for bit."""
-        for weights, old in self._pairs():
-            old.mul_(decay).add_(weights, alpha=1 - decay)
-
-    def equal(self) -> bool:
-        """Are theta and old equal bit for bit? Then the old policy's velocity is theta's own."""
-        return all(torch.equal(weights, old) for weights, old in self._pairs())
 
     def tensors(self, name: Literal["theta", "old"]) -> dict[str, Tensor]:
         """The weights of one adapter, not copied, under the names that peft gives them."""
@@ -179,10 +143,20 @@ class Adapters:
                     f"{tuple(tensor.shape)} here; give a LoRA of the same model"
                 )
 
-    def _pairs(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    def _pairs(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         for layer in self._layers.values():
             for part in (layer.lora_A, layer.lora_B):
                 yield part["theta"].weight, part["old"].weight
+
+    def _asked(
+        self,
+        chosen: Sequence[Weights],
+        places: Sequence[Sequence[int]],
+        velocity: Callable[[Sequence[int]], Tensor],
+    ) -> tuple[Tensor, ...]:
+        sizes = [len(part) for part in places]
+        with self.rows(*chosen, sizes=sizes):
+            return torch.split(velocity([*chain(*places)]), sizes)
 
     def _reference_only(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._chosen:

@@ -13,12 +13,11 @@ from tqdm import tqdm
 
 from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
-from rationalrewards.rl.copies import Copies
 from rationalrewards.rl.encodings import Encodings
-from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.policies.base import Policy, Size
 from rationalrewards.rl.rewards import Outcome, Rewards
 from rationalrewards.rl.sampling import SOLVERS
+from rationalrewards.rl.sets import ThreeSets
 from rationalrewards.types import Sample
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Artist:
     """A policy with its three sets of weights, and how images are drawn from it."""
 
     policy: Policy
-    adapters: Adapters | Copies
+    sets: ThreeSets
     encodings: Encodings
     size: Size
     batch: int
@@ -75,7 +74,7 @@ class Artist:
         for places, counts in self.ranks.rounds(batches):
             condition = self.encodings.batch([wanted[place][0] for place in places])
             noise = self.policy.noise([wanted[place][1] for place in places], self.size)
-            with self.adapters.rows(weights):
+            with self.sets.rows(weights):
                 clean = SOLVERS[self.solver](self.policy, noise, sigmas, condition)
             if counts:
                 with torch.no_grad():

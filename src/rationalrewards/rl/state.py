@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rationalrewards.rl.copies import Copies
-from rationalrewards.rl.lora import Adapters
+from rationalrewards.rl.sets import ThreeSets
 from rationalrewards.types import InputError
 
 STATE, METRICS = "state.pt", "metrics.jsonl"
@@ -29,26 +28,26 @@ STATE, METRICS = "state.pt", "metrics.jsonl"
 class Average:
     """An exponential moving average of theta; with decay 0 it is theta itself and costs nothing."""
 
-    def __init__(self, adapters: Adapters | Copies, decay: float) -> None:
-        self._adapters, self._decay = adapters, decay
-        self.tensors = {n: t.clone() for n, t in adapters.tensors("theta").items()} if decay else {}
+    def __init__(self, sets: ThreeSets, decay: float) -> None:
+        self._sets, self._decay = sets, decay
+        self.tensors = {n: t.clone() for n, t in sets.tensors("theta").items()} if decay else {}
 
     @torch.no_grad()
     def update(self) -> None:
         """average <- decay * average + (1 - decay) * theta."""
-        theta = self._adapters.tensors("theta")
+        theta = self._sets.tensors("theta")
         for name, tensor in self.tensors.items():
             tensor.mul_(self._decay).add_(theta[name], alpha=1 - self._decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Within, the average stands in theta's place; afterwards theta is what it was, bit for bit."""
-        theta = {name: tensor.clone() for name, tensor in self._adapters.tensors("theta").items()}
+        theta = {name: tensor.clone() for name, tensor in self._sets.tensors("theta").items()}
         try:
-            _copy(self.tensors, self._adapters.tensors("theta"))
+            _copy(self.tensors, self._sets.tensors("theta"))
             yield
         finally:
-            _copy(theta, self._adapters.tensors("theta"))
+            _copy(theta, self._sets.tensors("theta"))
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Progress:
 class State:
     """What a checkpoint holds."""
 
-    adapters: Adapters | Copies
+    sets: ThreeSets
     average: Average
     optimizer: torch.optim.Optimizer
     progress: Progress
@@ -81,10 +80,10 @@ class State:
             return whole
         shutil.rmtree(part, ignore_errors=True)
         with self.average.in_place():
-            self.adapters.save(part)
+            self.sets.save(part)
         state = {
-            "theta": self.adapters.tensors("theta"),
-            "old": self.adapters.tensors("old"),
+            "theta": self.sets.tensors("theta"),
+            "old": self.sets.tensors("old"),
             "average": self.average.tensors,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.progress.epoch,
@@ -109,7 +108,7 @@ class State:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             for name in ("theta", "old"):
-                _copy(state[name], self.adapters.tensors(name))
+                _copy(state[name], self.sets.tensors(name))
             _copy(state["average"], self.average.tensors)
             self.optimizer.load_state_dict(state["optimizer"])
         except (OSError, RuntimeError, KeyError, ValueError) as error:

@@ -24,10 +24,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
-from rationalrewards.rl.lora import Weights
 from rationalrewards.rl.material import seed_of
 from rationalrewards.rl.nft import TINY, drift_loss, membership, nft_loss, weighted_flow_loss
 from rationalrewards.rl.rollout import Artist
+from rationalrewards.rl.sets import Weights
 from rationalrewards.types import InputError
 
 
@@ -87,7 +87,7 @@ def learn(
     ``lessons`` are this rank's; what weighs 0 is passed over. The loss is the mean over rows by weight, over
     all ranks. Raises InputError when the training has diverged.
     """
-    ranks, adapters = artist.ranks, artist.adapters
+    ranks, sets = artist.ranks, artist.sets
     counting = [lesson for lesson in lessons if lesson.weight > 0]
     total = ranks.sum(torch.tensor([sum(lesson.weight for lesson in counting)], dtype=torch.float64)).item()
     if total == 0:
@@ -103,7 +103,7 @@ def learn(
     for lesson in counting:
         groups[lesson.group].append(lesson)
     batches = artist.encodings.alike([row.lesson.item for row in rows], config.batch)
-    equal = adapters.equal()
+    equal = sets.equal()
     optimizer.zero_grad(set_to_none=True)
     found = torch.zeros(5, dtype=torch.float64)
     for places, counts in ranks.rounds(batches):
@@ -116,10 +116,10 @@ def learn(
         if counts:
             found += told
     ranks.sum(found)
-    ranks.sum_gradients(adapters.trained)
-    norm = torch.nn.utils.get_total_norm([w.grad for w in adapters.trained if w.grad is not None])
+    ranks.sum_gradients(sets.trained)
+    norm = torch.nn.utils.get_total_norm([w.grad for w in sets.trained if w.grad is not None])
     if config.clip:
-        torch.nn.utils.clip_grads_with_norm_(adapters.trained, config.clip, norm)
+        torch.nn.utils.clip_grads_with_norm_(sets.trained, config.clip, norm)
     if not torch.isfinite(norm):
         raise InputError(f"the gradient is {norm.item()}: the training has diverged; use a lower --lr")
     optimizer.step()
@@ -161,7 +161,7 @@ def _loss(
     config: RlConfig,
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of the rows' losses; and its value, the drift's sum and number, and both passes."""
-    policy, adapters = artist.policy, artist.adapters
+    policy, sets = artist.policy, artist.sets
     device = artist.encodings.device
     condition = artist.encodings.batch([row.lesson.item for row in rows])
     t, weight = (
@@ -181,7 +181,7 @@ def _loss(
     chosen: list[Weights] = [*([] if equal else ["old"]), *(["reference"] if asked else [])]  # type: ignore[list-item]
     others: dict[str, Any] = {}
     if chosen:
-        found = adapters.velocities(policy, chosen, x, t, condition, {"reference": asked})
+        found = sets.velocities(policy, chosen, x, t, condition, {"reference": asked})
         others = dict(zip(chosen, found, strict=True))
     v = policy.velocity(x, t, condition)
     row = about.row

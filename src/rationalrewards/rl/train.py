@@ -24,13 +24,18 @@ def check(config: RlConfig, material: Material, processes: int) -> None:
             f"--prompts {config.prompts} cannot be shared out evenly over {config.updates} update(s) and "
             f"{processes} process(es); use a multiple of {unit}, such as {' or '.join(map(str, near))}"
         )
-    if not config.rank and (config.shard or config.lora is not None):
-        flag, why = (
-            ("--lora", "starts from an adapter")
-            if config.lora is not None
-            else ("--shard", "shares frozen weights out")
+    adapting = {"--lora": config.lora, "--alpha": config.alpha, "--shard": config.shard}
+    idle = [flag for flag, value in adapting.items() if value]
+    if idle and not config.rank:
+        raise InputError(
+            f"--rank 0 trains all weights, without adapters and so without {', '.join(idle)}; leave it out, "
+            "or give a rank such as 32"
         )
-        raise InputError(f"--rank 0 trains all weights, but {flag} {why}; use one of the two")
+    if not config.rank and config.dtype not in (None, "float32"):
+        raise InputError(
+            f"--rank 0 trains all weights, but in {config.dtype} small steps vanish; use --dtype float32, or "
+            "adapters (--rank 32)"
+        )
     if config.group < 4:
         raise InputError(
             f"--group is {config.group}, but fewer than 4 images cannot be compared; use 8 to 24"
@@ -76,9 +81,8 @@ def train(
         if not gpu:
             keep_memory()
         device = config.device or (f"cuda:{ranks.local}" if gpu and ranks.size > 1 else None)
-        policy = load_policy(
-            config.generator, device=device, dtype=config.dtype, source_area=config.source_area
-        )
+        dtype = config.dtype or (None if config.rank else "float32")
+        policy = load_policy(config.generator, device=device, dtype=dtype, source_area=config.source_area)
         with ExitStack() as stack:
             judges = [
                 stack.enter_context(Rewards(opened, config.patience, config.concurrency))
@@ -90,7 +94,7 @@ def train(
             summary = {
                 "epochs": config.epochs,
                 "checkpoint": str(config.out / "checkpoints" / str(checkpoints(config.out)[-1])),
-                "trained_parameters": sum(w.numel() for w in training.state.adapters.trained),
+                "trained_parameters": sum(w.numel() for w in training.state.sets.trained),
                 "passes": training.state.progress.forwards,
                 "before": rows[0]["eval"] if rows else None,
                 "after": rows[-1].get("eval") if rows else None,
