@@ -6,7 +6,7 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rationalrewards.rl.sets import NETWORK, ThreeSets, Weights
+from rationalrewards.rl.sets import NETWORK, Rows, ThreeSets, Velocity, Weights
 from rationalrewards.types import InputError
 
 
@@ -65,14 +65,9 @@ class Copies(ThreeSets):
     def _pairs(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         return ((weights, self._others["old"][name]) for name, weights in self._theta.items())
 
-    def _asked(
-        self,
-        chosen: Sequence[Weights],
-        places: Sequence[Sequence[int]],
-        velocity: Callable[[Sequence[int]], Tensor],
-    ) -> tuple[Tensor, ...]:
+    def _asked(self, rows: Rows, velocity: Velocity) -> tuple[Tensor, ...]:
         found = []
-        for name, part in zip(chosen, places, strict=True):
+        for name, part in rows.items():
             with self.rows(name):
                 found.append(velocity(part))
         return tuple(found)

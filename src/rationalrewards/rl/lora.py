@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rationalrewards.rl.sets import NETWORK, ThreeSets, Weights
+from rationalrewards.rl.sets import NETWORK, Rows, ThreeSets, Velocity, Weights
 from rationalrewards.types import InputError
 
 FILE = "pytorch_lora_weights.safetensors"  # the name that diffusers looks for
@@ -148,15 +148,10 @@ class Adapters(ThreeSets):
             for part in (layer.lora_A, layer.lora_B):
                 yield part["theta"].weight, part["old"].weight
 
-    def _asked(
-        self,
-        chosen: Sequence[Weights],
-        places: Sequence[Sequence[int]],
-        velocity: Callable[[Sequence[int]], Tensor],
-    ) -> tuple[Tensor, ...]:
-        sizes = [len(part) for part in places]
-        with self.rows(*chosen, sizes=sizes):
-            return torch.split(velocity([*chain(*places)]), sizes)
+    def _asked(self, rows: Rows, velocity: Velocity) -> tuple[Tensor, ...]:
+        sizes = [len(part) for part in rows.values()]
+        with self.rows(*rows, sizes=sizes):
+            return torch.split(velocity([*chain(*rows.values())]), sizes)
 
     def _reference_only(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self._chosen:

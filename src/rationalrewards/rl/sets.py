@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from rationalrewards.rl.policies.base import Conditioning, Policy
 
 Weights = Literal["theta", "old", "reference"]
+Rows = Mapping[Weights, Sequence[int]]
+Velocity = Callable[[Sequence[int]], Tensor]
 
 NETWORK = "transformer"  # what diffusers' pipelines call the network
 
@@ -45,7 +47,7 @@ class ThreeSets(ABC):
         x: Tensor,
         t: Tensor,
         condition: Conditioning,
-        only: Mapping[Weights, Sequence[int]] | None = None,
+        only: Rows | None = None,
     ) -> tuple[Tensor, ...]:
         """The velocity at x and t by each of the chosen weights, without gradients, in as few calls as can.
 
@@ -53,11 +55,10 @@ class ThreeSets(ABC):
         """
 
         def velocity(rows: Sequence[int]) -> Tensor:
-            index = torch.tensor(rows, dtype=torch.long, device=x.device)
+            index = torch.tensor([*rows], dtype=torch.long, device=x.device)
             return policy.velocity(x[index], t[index], condition.pick(index))
 
-        places = [list((only or {}).get(name, range(len(x)))) for name in chosen]
-        return self._asked(chosen, places, velocity)
+        return self._asked({name: (only or {}).get(name, range(len(x))) for name in chosen}, velocity)
 
     @torch.no_grad()
     def refresh(self, decay: float) -> None:
@@ -82,10 +83,5 @@ class ThreeSets(ABC):
         """Theta's weights with the old policy's."""
 
     @abstractmethod
-    def _asked(
-        self,
-        chosen: Sequence[Weights],
-        places: Sequence[Sequence[int]],
-        velocity: Callable[[Sequence[int]], Tensor],
-    ) -> tuple[Tensor, ...]:
-        """``velocity`` of the rows at ``places[i]`` by the weights ``chosen[i]``, for each i."""
+    def _asked(self, rows: Rows, velocity: Velocity) -> tuple[Tensor, ...]:
+        """``velocity`` of each of the weights at its own rows, in this order."""
