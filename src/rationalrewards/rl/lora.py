@@ -29,10 +29,9 @@ _PREFIX = f"{NETWORK}."
 class Adapters(ThreeSets):
     """Adds both adapters to ``network``, a frozen diffusers transformer without any, for as long as it lives.
 
-    ``targets`` are the full names of linear layers whose input has one row an image. To begin with, theta and
-    old are equal and change nothing; ``seed`` fixes what is random about them, on every device alike. Calls
-    of the network outside ``rows`` go through theta and can be trained. Adapters are in float32, or in the
-    network's own precision if that is higher, because small steps vanish in bfloat16.
+    ``targets`` are the full names of linear layers whose input has one row an image. ``seed`` fixes what is
+    random about the adapters, on every device alike. They are in float32, or in the network's own precision
+    if that is higher, because small steps vanish in bfloat16.
     """
 
     def __init__(
