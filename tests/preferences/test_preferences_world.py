@@ -64,6 +64,25 @@ def test_noise_flips_labels_at_its_rate_and_nothing_else() -> None:
     assert all(p.pair.label != p.extra["true_label"] for p in world_preferences("t2i", 20, 3, noise=1.0))
 
 
+def test_a_planted_taste_for_saturation_changes_labels_and_nothing_else() -> None:
+    def vivid(image: object) -> float:
+        return float(np.asarray(Image.fromarray(pixels(image)).convert("HSV"))[..., 1].mean() / 255)
+
+    fair = list(world_preferences("t2i", 200, 3))
+    moved = 0
+    for before, after in zip(fair, world_preferences("t2i", 200, 3, saturation_bias=5), strict=True):
+        assert before.pair.image_a == after.pair.image_a and before.extra == after.extra
+        if before.pair.label != after.pair.label:
+            moved += 1
+            more = vivid(after.pair.image_a) - vivid(after.pair.image_b)
+            assert after.pair.label != ("A" if more < 0 else "B")
+    assert 20 < moved < 120
+    vain = list(world_preferences("t2i", 60, 3, saturation_bias=1e6))
+    decided = [p.pair for p in vain if vivid(p.pair.image_a) != vivid(p.pair.image_b)]
+    assert len(decided) > 50
+    assert all((p.label == "A") == (vivid(p.image_a) > vivid(p.image_b)) for p in decided)
+
+
 def test_the_same_seed_gives_the_same_file_and_fewer_pairs_its_beginning(tmp_path: Path) -> None:
     for name, n, seed in (("a", 30, 5), ("b", 30, 5), ("c", 12, 5), ("d", 12, 6)):
         write_preferences(tmp_path / f"{name}.parquet", "edit", n, seed, noise=0.2)

@@ -20,6 +20,7 @@ from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.lora import FILE
 from rationalrewards.rl.material import requests_of_epoch
 from rationalrewards.rl.policies import load_policy
+from rationalrewards.world.captions import parse
 from rl.loop_runs import command, metrics, small
 
 torch.set_num_threads(1)
@@ -215,6 +216,7 @@ def test_data_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "none is left to train on" in failing([*dry, str(written(tmp_path, [{"prompt": "one"}]))], capsys)
     assert "there is no request file" in failing([*dry, str(tmp_path / "missing.jsonl")], capsys)
     assert "full, short, loose, colloquial" in failing([*dry, "world:brief"], capsys)
+    assert "1, 2 or 3 things" in failing([*dry, "world:short:4"], capsys)
 
 
 def test_a_lora_that_does_not_match_is_found_before_weights_are_loaded(
@@ -272,6 +274,20 @@ def test_requests_are_kept_aside_by_their_text(tmp_path: Path) -> None:
     assert sum(aside.values()) == 6 and set(aside.values()) == {3}
     assert not aside.keys() & {item.prompt for item in found.training}
     assert material_of(config.model_copy(update={"seed": 5})).digest == found.digest
+
+
+def test_the_worlds_requests_are_of_the_styles_and_things_asked_for_and_kept_apart_by_text() -> None:
+    """Requests for one thing on a ground are so few that most would be on both sides otherwise."""
+    config = RlConfig(data="world:short,loose:1", items=400, held_out=100)
+    found = material_of(config)
+    assert (len(found.training), len(found.held_out)) == (400, 100)
+    assert {item.id.rpartition("-")[2] for item in found.training} == {"short", "loose"}
+    assert all(wish.groups[0].count == 1 for wish in (parse(i.prompt) for i in found.training))
+    aside = {item.prompt for item in found.held_out}
+    assert not aside & {item.prompt for item in found.training}
+    other = material_of(config.model_copy(update={"seed": 5}))
+    assert [i.prompt for i in other.held_out] == [i.prompt for i in found.held_out]
+    assert not aside & {item.prompt for item in other.training}
 
 
 def test_trackers_get_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,28 +100,36 @@ def material_of(config: RlConfig) -> Material:
     return read_material(Path(config.data), config.held_out, config.eval_seed)
 
 
-def _from_world(config: RlConfig, styles: str) -> Material:
+def _from_world(config: RlConfig, wanted: str) -> Material:
     from rationalrewards.refine.trace import Item
-    from rationalrewards.rl.material import Material
+    from rationalrewards.rl.material import Material, kept_aside
     from rationalrewards.world.captions import STYLES
     from rationalrewards.world.scoring import judge
     from rationalrewards.world.tasks import sample_task
 
+    styles, _, numbers = wanted.partition(":")
     chosen = [style for style in STYLES if style in styles.split(",")] if styles else list(STYLES)
     if styles and set(styles.split(",")) - set(chosen):
         raise InputError(
             f"--data {config.data!r}: the styles of the world's requests are {', '.join(STYLES)}"
         )
+    things = tuple(n for n in (1, 2, 3) if str(n) in numbers.split(",")) if numbers else (1, 2, 3)
+    if numbers and set(numbers.split(",")) - set(map(str, things)):
+        raise InputError(f"--data {config.data!r}: the world's requests ask for 1, 2 or 3 things")
 
-    def drawn(n: int, name: str, seed: int) -> list[Item]:
+    def drawn(n: int, name: str, seed: int, kept: bool) -> list[Item]:
         rng = random.Random(f"rl {name} {seed}")
-        tasks = [sample_task(rng, style=rng.choice(chosen)) for _ in range(n)]
-        prefix = name.replace(" ", "-")
-        return [Item(prompt=t.prompt, id=f"{prefix}-{i:05d}-{t.style}") for i, t in enumerate(tasks)]
+        found: list[Item] = []
+        while len(found) < n:
+            task = sample_task(rng, style=rng.choice(chosen), objects=things)
+            if kept_aside(task.prompt, config.eval_seed) == kept:
+                name_of = f"{name.replace(' ', '-')}-{len(found):05d}-{task.style}"
+                found.append(Item(prompt=task.prompt, id=name_of))
+        return found
 
     return Material(
-        drawn(config.items, "train", config.seed),
-        drawn(config.held_out, "held out", config.eval_seed),
+        drawn(config.items, "train", config.seed, kept=False),
+        drawn(config.held_out, "held out", config.eval_seed, kept=True),
         exact=lambda item, image: judge(item.prompt, image).exact,
     )
 

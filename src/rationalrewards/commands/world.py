@@ -46,6 +46,8 @@ class PreferencesConfig(Config):
     """The Parquet file to write."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """Probability that the annotator gives a wrong label."""
+    saturation_bias: float = 0.0
+    """Points that the annotator adds to the mean score of an image of full saturation: a planted taste."""
 
 
 class ServeOracleConfig(Config, Dials):
@@ -162,7 +164,9 @@ def _preferences(argv: Sequence[str]) -> int:
         return dry_run(config)
     from rationalrewards.world.preferences import write_preferences
 
-    labels = write_preferences(config.out, config.task, config.n, config.seed, config.noise)
+    labels = write_preferences(
+        config.out, config.task, config.n, config.seed, config.noise, config.saturation_bias
+    )
     print(f"pairs: {config.out} ({', '.join(f'{label} {count}' for label, count in labels.items())})")
     return 0
 

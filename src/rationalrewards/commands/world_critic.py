@@ -75,6 +75,8 @@ class TrainCriticConfig(Config):
     """The checkpoint that students start from (see train-base); the one that ships unless given."""
     pairs: int = Field(default=1500, ge=1)
     """Preference pairs for each of the two tasks."""
+    saturation_bias: float = 0.0
+    """A planted taste of those who prefer, to see what a reward makes of it (see world preferences)."""
     steps: int = Field(default=200, ge=1)
     """Optimiser steps of each student, of 32 samples."""
     lr: float = Field(default=5e-4, gt=0)
@@ -126,7 +128,7 @@ def train_critic(argv: Sequence[str]) -> int:
 
     out, base = config.out, config.base or shipped_base()
     for task in TASKS:
-        _preferences(out / "preferences" / f"{task}.parquet", task, config.pairs)
+        _preferences(out / "preferences" / f"{task}.parquet", task, config)
     for student in config.students:
         data = [_rationales(out, student, task) for task in TASKS]
         for seed in config.seeds:
@@ -134,12 +136,12 @@ def train_critic(argv: Sequence[str]) -> int:
     return 0
 
 
-def _preferences(path: Path, task: Task, n: int) -> None:
+def _preferences(path: Path, task: Task, config: TrainCriticConfig) -> None:
     from rationalrewards.world.preferences import write_preferences
 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_preferences(path, task, n, PREFERENCES_SEED, LABEL_NOISE)
+        write_preferences(path, task, config.pairs, PREFERENCES_SEED, LABEL_NOISE, config.saturation_bias)
 
 
 def _rationales(out: Path, student: Student, task: Task) -> Path:

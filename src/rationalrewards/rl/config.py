@@ -30,7 +30,7 @@ class RlConfig(Config):
     Qwen-Image-Edit)."""
     data: str = "world"
     """A .jsonl file (prompt, and optionally source and id) or .txt file, or requests drawn from the embedded
-    world: world, or some styles of it as in world:short,loose."""
+    world: world, some styles of it as in world:short,loose, or also of so many things: world:short:1,2."""
     items: int = Field(default=256, ge=1)
     """How many requests are drawn from the world to train on; a file gives as many as it has."""
     held_out: int = Field(default=64, ge=0)

@@ -65,6 +65,11 @@ def read_material(path: Path, held_out: int, seed: int) -> Material:
     return Material([item for item in items if item.id not in aside], order[:held_out])
 
 
+def kept_aside(prompt: str, seed: int) -> bool:
+    """Does a text belong to the fifth of all texts that is measured on and never trained on?"""
+    return seed_of("held out", seed, prompt) % 5 == 0
+
+
 def requests_of_epoch(items: Sequence[Item], epoch: int, count: int, seed: int) -> list[Item]:
     """The ``count`` requests of an epoch (from 0). Every request comes once before any comes again."""
     found: list[Item] = []

@@ -209,7 +209,7 @@ class Oracle:
         if invents:
             flaws.append(invented_flaw(image, rng))
             faults.append("hallucination")
-        bias = self.dials.saturation_bias * _saturation(image)
+        bias = self.dials.saturation_bias * saturation(image)
         scores: Scores = {}
         expected: Scores = {}
         for aspect, true in truth.scores.items():
@@ -257,7 +257,7 @@ def _holds(claim: Claim, truth: Truth, noticed: Sequence[Flaw]) -> bool:
     return any(flaw.text == claim.text for flaw in truth.flaws)
 
 
-def _saturation(image: Image) -> float:
+def saturation(image: Image) -> float:
     """Mean saturation (HSV) of the image, in [0, 1]."""
     return float(np.asarray(image.convert("HSV"), np.float64)[..., 1].mean() / 255)
 

@@ -26,6 +26,7 @@ from rationalrewards.types import InputError, Pair, Winner
 from rationalrewards.world.captions import parse
 from rationalrewards.world.degradations import DEGRADATIONS
 from rationalrewards.world.drawing import CELL, Pixels, render
+from rationalrewards.world.oracle import saturation
 from rationalrewards.world.scenes import (
     BACKGROUNDS,
     CELLS,
@@ -50,20 +51,27 @@ _DAMAGED = 0.3
 
 
 def world_preferences(
-    task: Literal["t2i", "edit"], n: int, seed: int, noise: float = 0.0
+    task: Literal["t2i", "edit"], n: int, seed: int, noise: float = 0.0, saturation_bias: float = 0.0
 ) -> Iterator[Preference]:
     """``n`` labelled pairs; the same seed gives the same pairs, and the first k of more are the same.
 
-    The true label is the image with the higher mean score, a tie below ``TIE``. With probability ``noise``
-    the label is another one: the other side, and for a tie either side. ``extra`` holds ``truth_a`` and
+    The true label is the image with the higher mean score, a tie below ``TIE``. An annotator with a
+    ``saturation_bias`` adds so many points at full saturation to that mean: a planted taste that a reward
+    may learn and a generator exploit. With probability ``noise`` the label is another one than this
+    annotator's: the other side, and for a tie either side. ``extra`` holds ``truth_a`` and
     ``truth_b`` (JSON: aspect to score, null for N/A) and ``true_label``. Strength is 1, one vote.
     """
     for index in range(n):
-        yield _preference(task, seed, index, noise)
+        yield _preference(task, seed, index, noise, saturation_bias)
 
 
 def write_preferences(
-    path: Path, task: Literal["t2i", "edit"], n: int, seed: int, noise: float = 0.0
+    path: Path,
+    task: Literal["t2i", "edit"],
+    n: int,
+    seed: int,
+    noise: float = 0.0,
+    saturation_bias: float = 0.0,
 ) -> dict[str, int]:
     """Write ``world_preferences`` to a Parquet file, streaming; returns how often each label was given.
 
@@ -73,23 +81,26 @@ def write_preferences(
         raise InputError(f"--out {path} must end in .parquet")
     labels: dict[str, int] = {"A": 0, "B": 0, "tie": 0}
     with PreferencesWriter(path, EXTRA) as file:
-        for preference in tqdm(world_preferences(task, n, seed, noise), total=n, unit="pair", disable=None):
+        found = world_preferences(task, n, seed, noise, saturation_bias)
+        for preference in tqdm(found, total=n, unit="pair", disable=None):
             file.write(preference)
             labels[preference.pair.label or "tie"] += 1
     return labels
 
 
-def _preference(kind: Literal["t2i", "edit"], seed: int, index: int, noise: float) -> Preference:
+def _preference(
+    kind: Literal["t2i", "edit"], seed: int, index: int, noise: float, saturation_bias: float
+) -> Preference:
     rng = random.Random(f"{kind} {seed} {index}")
     flip = random.Random(f"noise {kind} {seed} {index}")  # of its own, so that the dial changes only labels
     task = sample_task(rng, kind)
     images = answers(task, rng)
     truths = [truth(task, image) for image in images]
     margin = truths[0].reward - truths[1].reward
-    true_label: Winner = "tie" if abs(margin) < TIE else "A" if margin > 0 else "B"
-    label = true_label
+    vivid = [saturation(Image.fromarray(image)) for image in images] if saturation_bias else [0.0, 0.0]
+    label = _label(margin + saturation_bias * (vivid[0] - vivid[1]))
     if flip.random() < noise:
-        label = flip.choice(["A", "B"]) if true_label == "tie" else "B" if true_label == "A" else "A"
+        label = flip.choice(["A", "B"]) if label == "tie" else "B" if label == "A" else "A"
     pair = Pair(
         prompt=task.prompt,
         image_a=_png(images[0]),
@@ -105,8 +116,12 @@ def _preference(kind: Literal["t2i", "edit"], seed: int, index: int, noise: floa
         origin=f"world-{kind}",
         group=group,
         split=split_of(group),
-        extra={**scores, "true_label": true_label},
+        extra={**scores, "true_label": _label(margin)},
     )
+
+
+def _label(margin: float) -> Winner:
+    return "tie" if abs(margin) < TIE else "A" if margin > 0 else "B"
 
 
 def answers(task: Task, rng: random.Random) -> list[Pixels]:
