@@ -16,6 +16,7 @@ from rationalrewards.rl.aspects import group_rewards
 from rationalrewards.rl.nft import (
     advantages,
     drift_loss,
+    drift_weight,
     membership,
     nft_loss,
     old_decay,
@@ -136,6 +137,17 @@ def test_the_drift_is_a_mean_over_each_sample() -> None:
     )
     loss.sum().backward()
     assert v_ref.grad is None and v.grad is not None
+
+
+@pytest.mark.parametrize("level", [0.3, 0.7, 1.2])
+def test_the_drift_weighs_as_the_divergence_of_the_stochastic_sampler(level: float) -> None:
+    """Flow-GRPO's, (sigma (1 - t) / (2 t) + 1 / sigma)^2, with its sigma at any level: up to a constant."""
+    t = torch.tensor([0.2, 0.5, 0.8, 0.99], dtype=torch.float64)
+    sigma = level * (t / (1 - t)).sqrt()
+    theirs = (sigma * (1 - t) / (2 * t) + 1 / sigma).square()
+    ours = drift_weight(t)
+    torch.testing.assert_close(ours / ours[0], theirs / theirs[0], rtol=1e-9, atol=0)
+    assert drift_weight(torch.tensor([1.0, 0.1, 0.0])).tolist() == [0, 5, 5]
 
 
 @given(seed=st.integers(0, 10_000), t=st.floats(0.3, 1))

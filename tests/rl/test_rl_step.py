@@ -100,20 +100,22 @@ def plain(art: Artist, found: Sequence[Lesson], config: RlConfig) -> tuple[int, 
             )
             if config.drift and coin < config.drift_share:
                 looked += lesson.weight > 0
-                loss = loss + config.drift / config.drift_share * drift_loss(v, v_ref)
+                firm = min((1 - t.item()) / t.item(), 5.0) if config.drift_by == "noise" else 1.0
+                loss = loss + config.drift / config.drift_share * firm * drift_loss(v, v_ref)
             (lesson.weight * loss.sum() / total / config.timesteps).backward()  # type: ignore[no-untyped-call]
     return looked, [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in adapters.trained]
 
 
 @pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("by", ["even", "noise"])
 @pytest.mark.parametrize(("drift", "share"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.4)])
-def test_the_gradient_is_that_of_the_plain_schedule(drift: float, share: float, whole: bool) -> None:
-    """The drift is taken on the rows whose coin falls below its share, and weighted up by it. With adapters,
-    and with all weights trained.
+def test_the_gradient_is_that_of_the_plain_schedule(drift: float, share: float, by: str, whole: bool) -> None:
+    """The drift is taken on the rows whose coin falls below its share, and weighted up by it, and by the time
+    if so asked. With adapters, and with all weights trained.
     """
     art = artist(whole=whole)
     found = lessons(art, (1, 0, 0.5, 1, 0, 1))
-    config = settings(drift=drift, drift_share=share)
+    config = settings(drift=drift, drift_share=share, drift_by=by)
     learnt, ours = gradients(art, found, config)
     looked, theirs = plain(art, found, config)
     for one, other in zip(ours, theirs, strict=True):

@@ -118,6 +118,9 @@ class RlConfig(Config):
     """lambda, the weight of the squared distance to the untrained model (the KL term)."""
     drift_share: float = Field(default=0.25, gt=0, le=1)
     """The share of rows on which that distance is taken, weighted up accordingly; it costs a pass each."""
+    drift_by: Literal["even", "noise"] = "even"
+    """Weigh that distance alike at all times, or by (1 - t) / t, as the KL divergence of a stochastic sampler
+    does: composition, decided at high noise, may then change more freely than rendering."""
     share_targets: bool = False
     """Learn at each noisy image about all images of its group, each as far as it may be the one that was made
     noisy. Less variance at no pass; pays with small latents, where more than one may be."""

@@ -136,6 +136,16 @@ def drift_loss(v: Tensor, v_ref: Tensor) -> Tensor:
     return (_at_least_float32(v) - _at_least_float32(v_ref.detach())).square().flatten(1).mean(1)
 
 
+def drift_weight(t: Tensor) -> Tensor:
+    """(1 - t) / t, and at most 5, for each time (B,): what the drift weighs as a KL divergence.
+
+    That is, up to a constant, the divergence between the paths of the stochastic sampler that has the same
+    marginals (Flow-GRPO, arXiv 2505.05470, with its noise level a sqrt(t / (1 - t))): how a picture is
+    composed, at high noise, may change more freely than how it is rendered. Near t = 0 it has no bound.
+    """
+    return ((1 - t) / t.clamp(min=TINY)).clamp(max=5.0)
+
+
 def membership(x: Tensor, t: Tensor, members: Tensor, valid: Tensor) -> Tensor:
     """How likely each image of a group is the one that ``x`` was made from: (B, J), rows add up to 1.
 

@@ -25,7 +25,14 @@ from torch.nn.utils.rnn import pad_sequence
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.material import seed_of
-from rationalrewards.rl.nft import TINY, drift_loss, membership, nft_loss, weighted_flow_loss
+from rationalrewards.rl.nft import (
+    TINY,
+    drift_loss,
+    drift_weight,
+    membership,
+    nft_loss,
+    weighted_flow_loss,
+)
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sets import Weights
 from rationalrewards.types import InputError
@@ -195,7 +202,8 @@ def _loss(
         drift = drift.index_put(
             (torch.tensor(looked, device=device),), drift_loss(v[looked], others["reference"])
         )
-    loss = (weight * (losses + config.drift / config.drift_share * drift)).sum()
+    firm = drift_weight(t) if config.drift_by == "noise" else 1.0
+    loss = (weight * (losses + config.drift / config.drift_share * firm * drift)).sum()
     without = (0 if equal else len(rows)) + len(asked)
     told = [loss.item(), drift.sum().item(), len(looked), len(rows), without]
     return loss, torch.tensor(told, dtype=torch.float64)
