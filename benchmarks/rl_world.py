@@ -4,10 +4,10 @@
 
 The shipped configuration ``world``, once for each condition and seed, all measured on the same held-out
 requests: the truth as reward; the same rewards shuffled within each group; three in ten critiques failed and
-masked; the same ones counted as zero, the public habit; and any other reward by name, as in
-``--conditions truth scalar:runs/scalar/critic http://localhost:8000/v1``. Writes results.json, results.md and
-curves.svg. Killed, the same command goes on. Figures are shares of held-out requests of which the image is
-right in everything.
+masked; the same ones counted as zero, the public habit; and any other reward as NAME=REWARD, such as
+``--conditions truth critic=http://localhost:8000/v1 scalar=scalar:runs/biased/sft/scalar-0/critic``. Figures
+are shares of held-out requests of which the image is right in everything. Writes results.json, results.md and
+curves.svg. Killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,10 +72,11 @@ def _fails(sample: Sample) -> bool:
 
 def train(condition: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One run, or what is left of it; the rows of its metrics."""
-    out = options.out / f"{re.sub(r'[^a-z0-9-]+', '-', condition.lower()).strip('-')}-{seed}"
+    name, _, reward = condition.partition("=")
+    out = options.out / f"{name}-{seed}"
     config: RlConfig = resolve(RlConfig, ["--config", "world"], "rl_world")
     changes = {
-        **CONDITIONS.get(condition, {"critic": condition}),
+        **({"critic": reward} if reward else CONDITIONS[name]),
         "seed": seed,
         "out": out,
         "eval_seed": options.eval_seed,
@@ -107,17 +107,18 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def summarise(curves: dict[str, dict[int, list[dict[str, Any]]]], minutes: float) -> dict[str, Any]:
-    """For each condition: before, after ``minutes``, at the end, and the mean curve over seeds."""
+    """For each condition: before; the gain within ``minutes``, the mean one in as many after that, which a
+    shorter run has none of, and the one at the end, each over seeds; and the mean curve.
+    """
     found = {}
     for condition, by_seed in curves.items():
         points = list(zip(*by_seed.values(), strict=True))
-        within = [
-            [p for p in one if p["cpu_minutes"] <= minutes][-1]["exact"] - one[0]["exact"]
-            for one in by_seed.values()
-        ]
+        within = [gained(one, 0.0, minutes)[-1] for one in by_seed.values()]
+        after = [gained(one, minutes, 2 * minutes) for one in by_seed.values()]
         found[condition] = {
             "before": over_seeds([one[0]["exact"] for one in by_seed.values()]),
             "gain_within": over_seeds(within),
+            "gain_held": over_seeds([math.fsum(each) / len(each) for each in after]) if all(after) else None,
             "gain_at_end": over_seeds([one[-1]["exact"] - one[0]["exact"] for one in by_seed.values()]),
             "truth_at_end": over_seeds([one[-1]["truth"] for one in by_seed.values()]),
             "curve": [
@@ -133,14 +134,17 @@ def summarise(curves: dict[str, dict[int, list[dict[str, Any]]]], minutes: float
     return found
 
 
+def gained(points: Sequence[dict[str, Any]], after: float, until: float) -> list[float]:
+    """The gains in exactness measured within a stretch of CPU-minutes."""
+    return [p["exact"] - points[0]["exact"] for p in points if after <= p["cpu_minutes"] <= until]
+
+
 def table(found: dict[str, Any], minutes: float) -> str:
-    lines = [
-        f"| reward | before | gain within {minutes:g} CPU-minutes | gain at the end | truth at the end |",
-        "|---" * 5 + "|",
-    ]
+    heads = ("before", f"gain within {minutes:g} CPU-minutes", f"mean gain in the {minutes:g} after")
+    lines = [f"| reward | {' | '.join(heads)} | gain at the end | truth at the end |", "|---" * 6 + "|"]
     for condition, one in found.items():
-        cells = (one["before"], one["gain_within"], one["gain_at_end"], one["truth_at_end"])
-        lines.append(f"| {condition} | {' | '.join(map(shown, cells))} |")
+        cells = [one[k] for k in ("before", "gain_within", "gain_held", "gain_at_end", "truth_at_end")]
+        lines.append(f"| {condition} | {' | '.join(shown(c) if c else '' for c in cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -169,11 +173,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--out", type=Path, default=Path("runs/rl-world"))
     options = parser.parse_args()
+    for condition in options.conditions:
+        if "=" not in condition and condition not in CONDITIONS:
+            parser.error(f"{condition!r} is neither NAME=REWARD nor one of {', '.join(CONDITIONS)}")
     curves: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for seed in options.seeds:
         for condition in options.conditions:
             print(f"{condition}, seed {seed}:", flush=True)
-            curves.setdefault(condition, {})[seed] = curve(train(condition, seed, options))
+            curves.setdefault(condition.partition("=")[0], {})[seed] = curve(train(condition, seed, options))
     found = summarise(curves, options.minutes)
     about = {"held_out": options.held_out, "eval_seed": options.eval_seed, "versions": versions()}
     write_json(options.out / "results.json", {**about, "minutes": options.minutes, "conditions": found})

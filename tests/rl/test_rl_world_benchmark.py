@@ -1,0 +1,53 @@
+"""The benchmark of rewards in the world: which critiques it lets fail, and what it says of several seeds."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rationalrewards.types import Critique, Failure, Sample
+from rationalrewards.world import sample_task
+from rationalrewards.world.drawing import render
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import rl_world
+
+
+def test_what_fails_when_masked_counts_as_nothing_when_filled() -> None:
+    tasks = [sample_task(seed, style="short") for seed in range(300)]
+    samples = [Sample(prompt=task.prompt, image=Image.fromarray(render(task.scene))) for task in tasks]
+    failed = 0
+    for sample in samples:
+        masked, filled = (asyncio.run(reward(sample)) for reward in (rl_world.masked, rl_world.zero_filled))
+        assert isinstance(filled, Critique)
+        if isinstance(masked, Failure):
+            failed += 1
+            assert set(filled.scores.values()) <= {0.0, None}
+        else:
+            assert masked == filled and set(filled.scores.values()) <= {1.0, None}
+    assert 65 <= failed <= 115
+
+
+def points(*exact: float) -> list[dict[str, Any]]:
+    """A curve measured every ten CPU-minutes."""
+    return [
+        {"epoch": 10 * n, "cpu_minutes": 9.9 * n, "exact": one, "reward": one, "truth": one}
+        for n, one in enumerate(exact)
+    ]
+
+
+def test_gains_are_those_within_the_time_and_those_held_afterwards() -> None:
+    curves = {"truth": {0: points(0.4, 0.5, 0.7, 0.6, 0.5), 1: points(0.4, 0.4, 0.5, 0.6, 0.6)}}
+    found = rl_world.summarise(curves, 20)["truth"]
+    assert found["gain_within"]["mean"] == pytest.approx((0.3 + 0.1) / 2)
+    assert found["gain_held"]["mean"] == pytest.approx((0.15 + 0.2) / 2)
+    assert found["gain_at_end"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
+    assert [p["mean"] for p in found["curve"]] == pytest.approx([0.4, 0.45, 0.6, 0.6, 0.55])
+    short = rl_world.summarise({"truth": {0: points(0.4, 0.5)}}, 20)
+    assert short["truth"]["gain_held"] is None
+    assert "| truth | 0.400 (one seed) | 0.100 (one seed) |  |" in rl_world.table(short, 20)
