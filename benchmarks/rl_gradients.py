@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from rl_schedules import Epoch, Settings, our_step, reference_step
-from rl_step import SIZE, Plan, artist_of, requests
+from rl_step import SIZE, Plan, artist_of
 from torch import Tensor
 
 from rationalrewards.refine.trace import Item
@@ -27,7 +27,7 @@ from rationalrewards.rl.nft import advantages
 from rationalrewards.rl.policies import load_policy
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample
-from rationalrewards.world import truth
+from rationalrewards.world import Task, sample_task, truth
 
 STRETCHES = ((0.97, 1.0), (0.94, 0.97), (0.86, 0.94), (0.75, 0.86), (0.6, 0.75), (0.0, 0.6))
 
@@ -43,6 +43,10 @@ class Between:
 
     def sigmas(self, steps: int, size: tuple[int, int]) -> Tensor:
         return self._times
+
+
+def requests(seed: str, n: int) -> list[Task]:
+    return [sample_task(int.from_bytes(f"{seed} {i}".encode(), "big"), style="short") for i in range(n)]
 
 
 def drawn(artist: Artist, number: int, prompts: int, group: int, sampling: int) -> Epoch:

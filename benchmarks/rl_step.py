@@ -1,21 +1,22 @@
 """Our step of reinforcement learning against a plain reference schedule: passes, seconds, memory and reward.
 
-    python benchmarks/rl_step.py --minutes 4                 the embedded world's generator, on one CPU core
+    python benchmarks/rl_step.py --minutes 20 --seeds 0 1 2  the embedded world's generator, on one CPU core
     python benchmarks/rl_step.py --model sd3.5-m             a published size with random weights, on a GPU
     python benchmarks/rl_step.py --model flux1-dev           the same; or qwen-image --checkpointing
 
 The reference does what public loops of DiffusionNFT do: three passes (old, reference, theta with gradients)
 one after the other, adapters switched in between, for every image at every time of the sampler, each copy of
 a request encoded for itself, all rewards after the last image. Ours is the step that the package trains with:
-it learns from images that count only, at two times each, leaves the old policy's pass out while theta is the
-old policy, and takes the distance to the reference on a quarter of the rows. Generator, requests, noise,
-reward, learning rate and number of optimiser steps in an epoch are the same.
+it learns from images that count only, at two times each and about all of their group, leaves the old policy's
+pass out while theta is the old policy, and takes the distance to the reference on a quarter of the rows.
+Generator, requests (for two things), noise, solver, reward, learning rate and number of optimiser steps in an
+epoch are the same.
 
 In the world each schedule runs in a process of its own for so many CPU-minutes, one after the other. CPU time
 is that of sampling, judging and learning; loading and measuring are not in it. What is measured on held-out
 requests, always with the same noise, is the mean reward, and the share that comes out exactly right (95 %
 Wilson intervals); what was gained is a paired mean (95 % bootstrap intervals). On a GPU nothing can be
-learnt, so an epoch is timed.
+learnt, so an epoch is timed. Over several seeds: what each schedule gained, and what ours gained more.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import torch
+from over_seeds import over_seeds, shown
 from rl_schedules import Epoch, Meter, Settings, flops, our_step, reference_step
 
 from rationalrewards.evaluation.statistics import Interval, bootstrap_mean, wilson
@@ -38,16 +41,18 @@ from rationalrewards.refine.trace import Item
 from rationalrewards.rl.aspects import group_rewards
 from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.lora import Adapters
+from rationalrewards.rl.material import kept_aside
 from rationalrewards.rl.nft import advantages, old_decay
 from rationalrewards.rl.policies import Size, load_policy
 from rationalrewards.rl.policies.base import Policy
 from rationalrewards.rl.rollout import Artist
-from rationalrewards.rl.sampling import sample
+from rationalrewards.rl.sampling import sample_dpm2
 from rationalrewards.world import Task, sample_task, truth
 from rationalrewards.world.scoring import Truth
 
 SIZE = (48, 48)
 STEPS = {"reference": reference_step, "ours": our_step}
+OURS = Settings(share_targets=True)
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ class Plan:
     prompts: int = 8
     group: int = 16
     sampling: int = 10
+    rank: int = 16
     lr: float = 1e-3
     rate: float = 0.0
     hold: float = 0.5
     held_out: int = 200
     every: float = 60.0  # CPU-seconds between measurements
     seed: int = 0
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = OURS
 
 
 @dataclass
@@ -88,8 +94,14 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def requests(seed: str, n: int) -> list[Task]:
-    return [sample_task(int.from_bytes(f"{seed} {i}".encode(), "big"), style="short") for i in range(n)]
+def requests(seed: str, n: int, *, aside: bool) -> list[Task]:
+    """Requests for two things; a text that is measured on (``aside``) is never trained on."""
+    random, found = Random(seed), []
+    while len(found) < n:
+        task = sample_task(random, style="short", objects=(2,))
+        if kept_aside(task.prompt, 0) == aside:
+            found.append(task)
+    return found
 
 
 def artist_of(policy: Policy, size: Size, *, rank: int, seed: int = 0) -> Artist:
@@ -100,13 +112,13 @@ def artist_of(policy: Policy, size: Size, *, rank: int, seed: int = 0) -> Artist
 def measured(artist: Artist, plan: Plan) -> list[Truth]:
     """What comes of the held-out requests; always the same ones, and the same noise."""
     policy, adapters = artist.policy, artist.sets
-    tasks, found = requests("held out", plan.held_out), []
+    tasks, found = requests("held out", plan.held_out, aside=True), []
     for start in range(0, len(tasks), 50):
         part = tasks[start : start + 50]
         condition = policy.encode([task.prompt for task in part], SIZE)
         noise = policy.noise([10**6 + start + i for i in range(len(part))], SIZE)
         with adapters.rows("old"):
-            clean = sample(policy, noise, policy.sigmas(plan.sampling, SIZE), condition)
+            clean = sample_dpm2(policy, noise, policy.sigmas(plan.sampling, SIZE), condition)
         found += [truth(t, i) for t, i in zip(part, policy.decode(clean, SIZE), strict=True)]
     return found
 
@@ -115,7 +127,7 @@ def run(schedule: str, plan: Plan) -> Found:
     """Train the world's generator under one schedule for so many CPU-minutes."""
     torch.set_num_threads(1)
     policy = load_policy("world")
-    artist = artist_of(policy, SIZE, rank=16, seed=plan.seed)
+    artist = artist_of(policy, SIZE, rank=plan.rank, seed=plan.seed)
     optimizer = torch.optim.AdamW(artist.sets.trained, lr=plan.lr, weight_decay=1e-4)
     condition = policy.encode(["a red circle"] * 8, SIZE)
     _, backward = flops(policy, policy.noise(range(8), SIZE), condition)
@@ -140,7 +152,7 @@ def run(schedule: str, plan: Plan) -> Found:
 def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan: Plan, found: Found) -> float:
     """Sample, judge, learn; returns the mean reward of the images, in [0, 1]."""
     policy, adapters = artist.policy, artist.sets
-    tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts)
+    tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts, aside=False)
     owner = [n for n in range(plan.prompts) for _ in range(plan.group)]
     items = [Item(prompt=tasks[n].prompt, id=f"{found.epochs}-{n}") for n in owner]
     noise = policy.noise([found.images + i for i in range(len(owner))], SIZE)
@@ -148,12 +160,12 @@ def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan:
     if schedule == "reference":
         condition = policy.encode([item.prompt for item in items], SIZE)
         policy.network.set_adapter("old")
-        clean = sample(policy, noise, sigmas, condition)
+        clean = sample_dpm2(policy, noise, sigmas, condition)
         policy.network.set_adapter("theta")
     else:
         condition = artist.encodings.batch(items)
         with adapters.rows("old"):
-            clean = sample(policy, noise, sigmas, condition)
+            clean = sample_dpm2(policy, noise, sigmas, condition)
     images = policy.decode(clean, SIZE)
     critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
     rewards = group_rewards(critiques, owner)
@@ -174,7 +186,7 @@ def compare(plan: Plan) -> dict[str, Found]:
         return {schedule: pool.submit(run, schedule, plan).result() for schedule in STEPS}
 
 
-def show(both: dict[str, Found], plan: Plan) -> None:
+def show(both: dict[str, Found]) -> None:
     rows: list[tuple[str, Any]] = [
         ("epochs", lambda f: f.epochs),
         ("rows with gradients, a sample", lambda f: f.with_gradient / f.images),
@@ -202,6 +214,15 @@ def show(both: dict[str, Found], plan: Plan) -> None:
             )
 
 
+def show_together(found: Sequence[dict[str, Found]]) -> None:
+    """What all seeds say of the rewards."""
+    gains = {schedule: [_gained(both[schedule]).mean for both in found] for schedule in STEPS}
+    more = [ours - theirs for theirs, ours in zip(*gains.values(), strict=True)]
+    print("\nheld-out reward gained, mean over seeds [95 % t-interval]")
+    for name, values in {**gains, "ours more": more}.items():
+        print(f"{name:12}{shown(over_seeds(values))}")
+
+
 def _rewards(truths: Sequence[Truth]) -> list[float]:
     """In [0, 1]."""
     return [(one.reward - 1) / 3 for one in truths]
@@ -224,7 +245,8 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=("world", "sd3.5-m", "flux1-dev", "qwen-image"), default="world")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="CPU-minutes of each schedule")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rank", type=int, default=Plan.rank, help="of the adapters; not on a GPU")
     parser.add_argument("--lr", type=float, default=Plan.lr)
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="of the old policy's decay; 0 is a copy"
@@ -242,9 +264,14 @@ def main() -> None:
 
         rl_full_size.report(args.model, args.side, args.images, args.micro or 8, args.checkpointing)
         return
-    settings = Settings(micro=args.micro or Settings.micro, timesteps=args.timesteps)
-    plan = Plan(args.minutes, lr=args.lr, rate=args.rate, seed=args.seed, settings=settings)
-    show(compare(plan), plan)
+    settings = replace(OURS, micro=args.micro or Settings.micro, timesteps=args.timesteps)
+    plan = Plan(args.minutes, rank=args.rank, lr=args.lr, rate=args.rate, settings=settings)
+    found = []
+    for seed in args.seeds:
+        print(f"\nseed {seed}")
+        found.append(compare(replace(plan, seed=seed)))
+        show(found[-1])
+    show_together(found)
 
 
 if __name__ == "__main__":
