@@ -16,10 +16,13 @@ from PIL import Image
 from fakes import tiny_pipelines
 from rationalrewards.cli import main
 from rationalrewards.commands.rl import material_of, run
+from rationalrewards.generators import Request, load_generator
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.lora import FILE
 from rationalrewards.rl.material import requests_of_epoch
 from rationalrewards.rl.policies import load_policy
+from rationalrewards.rl.sampling import sample
+from rationalrewards.types import InputError
 from rationalrewards.world.captions import parse
 from rl.loop_runs import command, metrics, small
 
@@ -288,6 +291,25 @@ def test_the_worlds_requests_are_of_the_styles_and_things_asked_for_and_kept_apa
     other = material_of(config.model_copy(update={"seed": 5}))
     assert [i.prompt for i in other.held_out] == [i.prompt for i in found.held_out]
     assert not aside & {item.prompt for item in other.training}
+
+
+async def test_a_generator_whose_weights_were_all_trained_is_one_to_refine_with(tmp_path: Path) -> None:
+    """It makes the images that the policy makes, and not those of the shipped one."""
+    summary = run(small(tmp_path / "run", rank=0, lr=1e-4, epochs=1))
+    trained = f"world:{summary['checkpoint']}"
+    policy = load_policy(trained)
+    x = policy.noise([5], (48, 48))
+    sampled = sample(policy, x, policy.sigmas(8, (48, 48)), policy.encode(["two red crosses"], guidance=2.0))
+    request = Request(prompt="two red crosses", seed=5)
+    images = []
+    for spec in (trained, "world"):
+        generator = load_generator(spec)
+        images.append(await generator(request))
+        await generator.aclose()
+    assert images[0].tobytes() == policy.decode(sampled, (48, 48))[0].tobytes() != images[1].tobytes()
+    (Path(summary["checkpoint"]) / "transformer" / "config.json").unlink()
+    with pytest.raises(InputError, match="or damaged"):
+        load_policy(trained)
 
 
 def test_trackers_get_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ class RunConfig(CriticConfig):
     images: Path | None = None
     """For edits: the folder that the file's image names are relative to."""
     generator: str = "world"
-    """world, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
+    """world, world:WEIGHTS, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
     policy: str = "none"
     """none (each image as it comes, no critic), or a policy of the verb refine."""
     rubric: str = "auto"

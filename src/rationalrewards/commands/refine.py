@@ -34,7 +34,7 @@ class RefineConfig(CriticConfig):
     source: Path | None = None
     """The image to edit (rubric edit)."""
     generator: str = "world"
-    """world, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
+    """world, world:WEIGHTS, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
     policy: str = "keep-best"
     """keep-best, paper (refine once below 3.0, replace), hybrid (keep-best that resamples when it stalls);
     the controls resample (no critique), best-of-n, blind (a rewrite without eyes), score-only (a rewrite

@@ -29,7 +29,7 @@ class CalibrateConfig(CriticConfig):
     requests: Path
     """A .txt file (one request a line) or .jsonl file; a few hundred requests like those to come."""
     generator: str = "world"
-    """world, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
+    """world, world:WEIGHTS, diffusers:NAME_OR_PATH, openai:URL or python:module:function."""
     share: float = Field(default=0.5, gt=0, lt=1)
     """At most this share of the sample may have an aspect below its threshold."""
     seed: int = Field(default=0, ge=0)

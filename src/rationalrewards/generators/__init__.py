@@ -11,22 +11,23 @@ from rationalrewards.types import InputError
 
 __all__ = ["GenerationError", "Generator", "Request", "load_generator"]
 
-ACCEPTED = "world, diffusers:NAME_OR_PATH, openai:URL or python:module:function"
+ACCEPTED = "world, world:WEIGHTS, diffusers:NAME_OR_PATH, openai:URL or python:module:function"
 
 
 def load_generator(spec: str, **options: Any) -> Generator:
     """The generator that ``spec`` names; ``options`` go to it as keyword arguments.
 
-    ``world`` is the embedded world's own generator; ``diffusers:NAME_OR_PATH`` a pipeline in process
-    (``device``, ``dtype``, ``batch_size``); ``openai:URL`` a server with the OpenAI images API (``model``,
-    ``api_key``, ``concurrency``, ``timeout``, ``retries``); ``python:module:function`` your own function.
+    ``world`` is the embedded world's own generator, and ``world:WEIGHTS`` the same with weights of yours;
+    ``diffusers:NAME_OR_PATH`` a pipeline in process (``device``, ``dtype``, ``batch_size``); ``openai:URL`` a
+    server with the OpenAI images API (``model``, ``api_key``, ``concurrency``, ``timeout``, ``retries``);
+    ``python:module:function`` your own function.
     Loads no weights and sends nothing yet. Raises InputError on any other form and on an unknown option.
     """
     kind, _, rest = spec.partition(":")
-    if spec == "world":
+    if spec == "world" or (kind == "world" and rest):
         from rationalrewards.world.generator import WorldGenerator
 
-        return _make(WorldGenerator, spec, (), options)
+        return _make(WorldGenerator, spec, (), {**({"weights": rest} if rest else {}), **options})
     if kind == "diffusers" and rest:
         from rationalrewards.generators.diffusers import DiffusersGenerator
 

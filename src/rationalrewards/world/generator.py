@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from rationalrewards.batching import Batcher
 from rationalrewards.generators.base import GenerationError, Request, checked
 from rationalrewards.images import ImageError, load
+from rationalrewards.types import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from rationalrewards.world.drawing import Pixels
+    from rationalrewards.world.flow import FlowModel
 
 STEPS, GUIDANCE = 8, 2.0
 
@@ -26,13 +28,33 @@ def shipped_weights(task: Literal["t2i", "edit"] = "t2i") -> Path:
     return Path(str(files("rationalrewards.world"))) / "weights" / f"{name}.safetensors"
 
 
+def load_drawing(weights: Path) -> FlowModel:
+    """The network that draws: a checkpoint of ``world train-generator``, or one that reinforcement learning
+    left with all weights trained (``checkpoints/STEP``, whose reader of captions is the shipped one).
+
+    Raises InputError for anything else.
+    """
+    from rationalrewards.world.flow import FlowModel
+
+    folder = weights / "transformer"
+    if not folder.is_dir():
+        return FlowModel.load(weights)
+    model = FlowModel.load(shipped_weights())
+    try:
+        trained = type(model.transformer).from_pretrained(folder)
+        model.transformer.load_state_dict(trained.state_dict())
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{folder} is not of the world's generator, or damaged ({error})") from error
+    return model
+
+
 class WorldGenerator:
     """Makes 48 x 48 images of the embedded world from captions; about 0.03 s an image on one CPU core.
 
     With a source image (scaled to 48 x 48 if it is larger) it edits, with another network and in a third of
-    the time. ``weights`` is a checkpoint of ``world train-generator``, ``editor`` one of ``world
-    train-editor``; the defaults ship with the package. Needs torch (the ``world`` extra). The default sampler
-    takes 8 Euler steps at guidance 2.
+    the time. ``weights`` is what ``load_drawing`` takes, ``editor`` a checkpoint of ``world train-editor``;
+    the defaults ship with the package. Needs torch (the ``world`` extra). The default sampler takes 8 Euler
+    steps at guidance 2.
     """
 
     honours = frozenset({"seed", "steps", "guidance", "edit"})
@@ -59,9 +81,7 @@ class WorldGenerator:
 
     @cached_property
     def _model(self) -> Any:
-        from rationalrewards.world.flow import FlowModel
-
-        return FlowModel.load(self._weights)
+        return load_drawing(self._weights)
 
     @cached_property
     def _editor(self) -> Any:

@@ -14,7 +14,7 @@ from rationalrewards.rl.policies.base import Conditioning, Size, attention_layer
 from rationalrewards.types import ImageLike, InputError
 from rationalrewards.world import flow
 from rationalrewards.world.drawing import SIZE
-from rationalrewards.world.generator import shipped_weights
+from rationalrewards.world.generator import load_drawing, shipped_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 class WorldPolicy:
     """Latents are (N, 28, 3, 3), a token a cell. Guidance is classifier-free, in one doubled batch.
 
-    ``weights`` is a checkpoint of the generator; the default ships with the package. The feed-forward layers
-    are trained, too: on attention alone it learns more slowly.
+    ``weights`` is what ``world.generator.load_drawing`` takes; the default ships with the package. The
+    feed-forward layers are trained, too: on attention alone it learns more slowly.
     """
 
     def __init__(self, weights: Path | None = None) -> None:
-        self.model = flow.FlowModel.load(weights or shipped_weights()).requires_grad_(False)
+        self.model = load_drawing(weights or shipped_weights()).requires_grad_(False)
         self.network = self.model.transformer
         inner = [n for n, m in self.network.named_modules() if ".ff" in n and isinstance(m, nn.Linear)]
         last = f"transformer_blocks.{len(self.network.transformer_blocks) - 1}.ff_context."
