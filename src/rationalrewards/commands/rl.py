@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rationalrewards.commands.common import CriticConfig, open_judge, print_json
 from rationalrewards.config import resolve
@@ -19,6 +19,8 @@ from rationalrewards.types import InputError
 if TYPE_CHECKING:
     from rationalrewards.rl.material import Material
     from rationalrewards.rl.sources import Source
+
+T = TypeVar("T", bound=str)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,30 +110,33 @@ def _from_world(config: RlConfig, wanted: str) -> Material:
     from rationalrewards.world.tasks import sample_task
 
     styles, _, numbers = wanted.partition(":")
-    chosen = [style for style in STYLES if style in styles.split(",")] if styles else list(STYLES)
-    if styles and set(styles.split(",")) - set(chosen):
-        raise InputError(
-            f"--data {config.data!r}: the styles of the world's requests are {', '.join(STYLES)}"
-        )
-    things = tuple(n for n in (1, 2, 3) if str(n) in numbers.split(",")) if numbers else (1, 2, 3)
-    if numbers and set(numbers.split(",")) - set(map(str, things)):
-        raise InputError(f"--data {config.data!r}: the world's requests ask for 1, 2 or 3 things")
+    chosen = _picked(styles, STYLES, "styles of the world's requests")
+    things = tuple(map(int, _picked(numbers, ("1", "2", "3"), "numbers of things that they ask for")))
 
-    def drawn(n: int, name: str, seed: int, kept: bool) -> list[Item]:
+    def drawn(n: int, name: str, seed: int, *, aside: bool) -> list[Item]:
         rng = random.Random(f"rl {name} {seed}")
         found: list[Item] = []
         while len(found) < n:
             task = sample_task(rng, style=rng.choice(chosen), objects=things)
-            if kept_aside(task.prompt, config.eval_seed) == kept:
-                name_of = f"{name.replace(' ', '-')}-{len(found):05d}-{task.style}"
-                found.append(Item(prompt=task.prompt, id=name_of))
+            if kept_aside(task.prompt, config.eval_seed) == aside:
+                place = f"{name.replace(' ', '-')}-{len(found):05d}"
+                found.append(Item(prompt=task.prompt, id=f"{place}-{task.style}"))
         return found
 
     return Material(
-        drawn(config.items, "train", config.seed, kept=False),
-        drawn(config.held_out, "held out", config.eval_seed, kept=True),
+        drawn(config.items, "train", config.seed, aside=False),
+        drawn(config.held_out, "held out", config.eval_seed, aside=True),
         exact=lambda item, image: judge(item.prompt, image).exact,
     )
+
+
+def _picked(given: str, known: Sequence[T], what: str) -> list[T]:
+    """Those that are named, between commas; all of them where none is. InputError for any other."""
+    names = given.split(",") if given else [*known]
+    for name in names:
+        if name not in known:
+            raise InputError(f"--data: {name!r} is none of the {what}: {', '.join(known)}")
+    return [name for name in known if name in names]
 
 
 @asynccontextmanager
