@@ -94,7 +94,9 @@ class ReportGeneratorConfig(Config):
     """
 
     weights: Path | None = None
-    """A checkpoint; the default is the one that ships with the package."""
+    """A checkpoint, or checkpoints/STEP of an rl run; the default is the one that ships with the package."""
+    guidance: float = Field(default=2.0, ge=0)
+    """Classifier-free guidance; 1 is none."""
     out: Path = Path("runs/generator-report")
     """Where report.json and grid.png go."""
     n: int = Field(default=200, ge=1)
@@ -218,7 +220,8 @@ def _report(argv: Sequence[str]) -> int:
     from rationalrewards.world.generator import shipped_weights
     from rationalrewards.world.generator_report import report
 
-    found = report(config.weights or shipped_weights(), config.out, n=config.n, seed=config.seed)
+    weights = config.weights or shipped_weights()
+    found = report(weights, config.out, n=config.n, seed=config.seed, guidance=config.guidance)
     print_json({"few_full": found["few_full"], "exact": {k: v["mean"] for k, v in found["exact"].items()}})
     print(f"report: {config.out / 'report.json'}, grid: {config.out / 'grid.png'}")
     return 0

@@ -22,6 +22,7 @@ from rationalrewards.runs import versions, write_json
 from rationalrewards.world.captions import STYLES, Style
 from rationalrewards.world.drawing import SIZE, Pixels
 from rationalrewards.world.edits import EDIT_KINDS, EditKind, parse_edit
+from rationalrewards.world.generator import GUIDANCE, STEPS, load_drawing
 from rationalrewards.world.tasks import Task, sample_task, truth
 
 Sampler = Callable[[Sequence[str], Sequence[int]], "np.ndarray[Any, np.dtype[np.uint8]]"]
@@ -162,17 +163,15 @@ def report_edits(weights: Path, out: Path, *, n: int, seed: int) -> dict[str, An
     return found
 
 
-def report(weights: Path, out: Path, *, n: int, seed: int) -> dict[str, Any]:
-    """Write ``report.json`` and ``grid.png`` under ``out`` for a checkpoint, with the default sampler."""
-    from rationalrewards.world.flow import FlowModel
-
-    model = FlowModel.load(weights)
+def report(weights: Path, out: Path, *, n: int, seed: int, guidance: float = GUIDANCE) -> dict[str, Any]:
+    """Write ``report.json`` and ``grid.png`` under ``out`` for what ``load_drawing`` takes: 8 Euler steps."""
+    model = load_drawing(weights)
 
     def sample(captions: Sequence[str], seeds: Sequence[int]) -> Any:
-        return model.sample(captions, seeds).numpy()
+        return model.sample(captions, seeds, steps=STEPS, guidance=guidance).numpy()
 
     out.mkdir(parents=True, exist_ok=True)
-    found = _about(weights, measure(sample, n=n, seed=seed))
+    found = _about(weights, {"guidance": guidance, **measure(sample, n=n, seed=seed)})
     write_json(out / "report.json", found)
     grid(sample, seed=seed).save(out / "grid.png")
     return found
@@ -180,7 +179,8 @@ def report(weights: Path, out: Path, *, n: int, seed: int) -> dict[str, Any]:
 
 def _about(weights: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured, with the checkpoint's size, versions and, where its log lies beside it, losses."""
-    found = {"bytes": weights.stat().st_size, **measured, "versions": versions()}
+    size = {"bytes": weights.stat().st_size} if weights.is_file() else {}
+    found = {**size, **measured, "versions": versions()}
     log = weights.parent / "training.jsonl"
     if log.exists():
         found["training"] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
