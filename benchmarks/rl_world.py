@@ -154,8 +154,8 @@ def draw(found: dict[str, Any], out: Path) -> None:
         for condition, one in found.items()
     }
     points = [point for line in lines.values() for point in line]
-    right, y = max(p["x"] for p in points) or 1.0, axis_over(points)
-    axes = Chart((0.0, right), (y.low, y.high), tuple(right * n / 4 for n in range(5)), y.ticks)
+    x, y = axis_over({"low": 0.0, "high": p["x"]} for p in points), axis_over(points)
+    axes = Chart((x.low, x.high), (y.low, y.high), x.ticks, y.ticks)
     series = {name: n % 14 + 1 for n, name in enumerate(found)}
     chart = {"title": "CPU-minutes of training", "lines": lines, "axes": axes}
     write_page("curves.svg", out, comparison={"arms": found, "series": series}, chart=chart)
