@@ -27,7 +27,7 @@ CLIP = 1.0  # largest norm of the gradient
 class Settings:
     """What both schedules share, and the levers that only ours has: the last three."""
 
-    drift: float = 1e-2  # lambda, alike at all times
+    drift: float = 1e-2  # lambda
     mix: float = 1.0  # b
     micro: int = 32  # rows of a pass with gradients
     timesteps: int = 2  # of an image that is learnt from, each from a stretch of the schedule of its own

@@ -63,7 +63,6 @@ class Plan:
     prompts: int = 8
     group: int = 16
     sampling: int = 10
-    rank: int = 16
     lr: float = 1e-3
     rate: float = 0.0
     hold: float = 0.5
@@ -127,7 +126,7 @@ def run(schedule: str, plan: Plan) -> Found:
     """Train the world's generator under one schedule for so many CPU-minutes."""
     torch.set_num_threads(1)
     policy = load_policy("world")
-    artist = artist_of(policy, SIZE, rank=plan.rank, seed=plan.seed)
+    artist = artist_of(policy, SIZE, rank=16, seed=plan.seed)
     optimizer = torch.optim.AdamW(artist.sets.trained, lr=plan.lr, weight_decay=1e-4)
     condition = policy.encode(["a red circle"] * 8, SIZE)
     _, backward = flops(policy, policy.noise(range(8), SIZE), condition)
@@ -246,7 +245,6 @@ def main() -> None:
     parser.add_argument("--model", choices=("world", "sd3.5-m", "flux1-dev", "qwen-image"), default="world")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="CPU-minutes of each schedule")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rank", type=int, default=Plan.rank, help="of the adapters; not on a GPU")
     parser.add_argument("--lr", type=float, default=Plan.lr)
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="of the old policy's decay; 0 is a copy"
@@ -265,7 +263,7 @@ def main() -> None:
         rl_full_size.report(args.model, args.side, args.images, args.micro or 8, args.checkpointing)
         return
     settings = replace(OURS, micro=args.micro or Settings.micro, timesteps=args.timesteps)
-    plan = Plan(args.minutes, rank=args.rank, lr=args.lr, rate=args.rate, settings=settings)
+    plan = Plan(args.minutes, lr=args.lr, rate=args.rate, settings=settings)
     found = []
     for seed in args.seeds:
         print(f"\nseed {seed}")

@@ -285,7 +285,7 @@ def test_the_worlds_requests_are_of_the_styles_and_things_asked_for_and_kept_apa
     found = material_of(config)
     assert (len(found.training), len(found.held_out)) == (400, 100)
     assert {item.id.rpartition("-")[2] for item in found.training} == {"short", "loose"}
-    assert all(wish.groups[0].count == 1 for wish in (parse(i.prompt) for i in found.training))
+    assert all([g.count for g in parse(item.prompt).groups] == [1] for item in found.training)
     aside = {item.prompt for item in found.held_out}
     assert not aside & {item.prompt for item in found.training}
     other = material_of(config.model_copy(update={"seed": 5}))

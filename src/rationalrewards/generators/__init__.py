@@ -20,14 +20,14 @@ def load_generator(spec: str, **options: Any) -> Generator:
     ``world`` is the embedded world's own generator, and ``world:WEIGHTS`` the same with weights of yours;
     ``diffusers:NAME_OR_PATH`` a pipeline in process (``device``, ``dtype``, ``batch_size``); ``openai:URL`` a
     server with the OpenAI images API (``model``, ``api_key``, ``concurrency``, ``timeout``, ``retries``);
-    ``python:module:function`` your own function.
-    Loads no weights and sends nothing yet. Raises InputError on any other form and on an unknown option.
+    ``python:module:function`` your own function. Loads no weights and sends nothing yet.
+    Raises InputError on any other form and on an unknown option.
     """
     kind, _, rest = spec.partition(":")
     if spec == "world" or (kind == "world" and rest):
         from rationalrewards.world.generator import WorldGenerator
 
-        return _make(WorldGenerator, spec, (), {**({"weights": rest} if rest else {}), **options})
+        return _make(WorldGenerator, spec, (), {"weights": rest or None, **options})
     if kind == "diffusers" and rest:
         from rationalrewards.generators.diffusers import DiffusersGenerator
 

@@ -1,10 +1,11 @@
-"""Faults that the oracle plants on purpose: invented flaws, scores that take sides, broken replies."""
+"""Faults planted on purpose: invented flaws, a taste for saturation, sided scores, broken replies."""
 
 from __future__ import annotations
 
 import random
 import re
 
+import numpy as np
 from PIL.Image import Image
 
 from rationalrewards.types import Winner, mean_score
@@ -25,6 +26,11 @@ def invented_flaw(image: Image, rng: random.Random) -> Flaw:
     ghost = f"{rng.choice(list(COLOURS))} {rng.choice(SHAPES)}"
     where = rng.choice(free or list(PLACES))
     return Flaw("text_faithfulness", f"There is a {ghost} at {where} that was not asked for.", 1.2)
+
+
+def saturation(image: Image) -> float:
+    """Mean saturation (HSV) of the image, in [0, 1]; whoever has a bias for it likes that."""
+    return float(np.asarray(image.convert("HSV"), np.float64)[..., 1].mean() / 255)
 
 
 def on_scale(value: float | None, bias: float) -> float | None:

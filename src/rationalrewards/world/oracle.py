@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +19,7 @@ from rationalrewards.types import Comparison, Critique, Winner, mean_score
 from rationalrewards.world.analyser import analyse
 from rationalrewards.world.captions import parse
 from rationalrewards.world.edits import parse_edit
-from rationalrewards.world.faults import Scores, invented_flaw, mangled, on_scale, sided
+from rationalrewards.world.faults import Scores, invented_flaw, mangled, on_scale, saturation, sided
 from rationalrewards.world.looking import compared, wanted
 from rationalrewards.world.repair import repair_edit, repair_request
 from rationalrewards.world.scoring import Flaw, Truth, judge, score
@@ -255,11 +254,6 @@ def _holds(claim: Claim, truth: Truth, noticed: Sequence[Flaw]) -> bool:
     if claim.text in _NOTHING_WRONG.values():
         return not any(flaw.aspect == claim.aspect for flaw in noticed)
     return any(flaw.text == claim.text for flaw in truth.flaws)
-
-
-def saturation(image: Image) -> float:
-    """Mean saturation (HSV) of the image, in [0, 1]."""
-    return float(np.asarray(image.convert("HSV"), np.float64)[..., 1].mean() / 255)
 
 
 def _shifted(scores: Scores, points: float) -> Scores:

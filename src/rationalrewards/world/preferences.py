@@ -26,7 +26,7 @@ from rationalrewards.types import InputError, Pair, Winner
 from rationalrewards.world.captions import parse
 from rationalrewards.world.degradations import DEGRADATIONS
 from rationalrewards.world.drawing import CELL, Pixels, render
-from rationalrewards.world.oracle import saturation
+from rationalrewards.world.faults import saturation
 from rationalrewards.world.scenes import (
     BACKGROUNDS,
     CELLS,
@@ -97,7 +97,7 @@ def _preference(
     images = answers(task, rng)
     truths = [truth(task, image) for image in images]
     margin = truths[0].reward - truths[1].reward
-    vivid = [saturation(Image.fromarray(image)) for image in images] if saturation_bias else [0.0, 0.0]
+    vivid = [saturation(Image.fromarray(image)) for image in images]
     label = _label(margin + saturation_bias * (vivid[0] - vivid[1]))
     if flip.random() < noise:
         label = flip.choice(["A", "B"]) if label == "tie" else "B" if label == "A" else "A"
