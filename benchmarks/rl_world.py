@@ -6,8 +6,9 @@ The shipped configuration ``world``, once for each condition and seed, all measu
 requests: the truth as reward; the same rewards shuffled within each group; three in ten critiques failed and
 masked; the same ones counted as zero, the public habit; and any other reward as NAME=REWARD, such as
 ``--conditions truth critic=http://localhost:8000/v1 scalar=scalar:runs/biased/sft/scalar-0/critic``. Figures
-are shares of held-out requests of which the image is right in everything. Writes results.json, results.md and
-curves.svg. Killed, the same command goes on.
+are shares of held-out requests of which the image is right in everything; rewards are compared with the first
+one after the last epoch that all have reached. Writes results.json, results.md and curves.svg. Killed, the
+same command goes on; so does one with a later --stop-at, and runs that are further already stay as they are.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def train(condition: str, seed: int, options: argparse.Namespace) -> list[dict[s
         "out": out,
         "eval_seed": options.eval_seed,
         "held_out": options.held_out,
-        **({"epochs": options.epochs} if options.epochs else {}),
+        "stop_at": options.stop_at,
     }
     run(RlConfig.model_validate({**config.model_dump(), **changes}))
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -107,20 +108,28 @@ def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def summarise(curves: dict[str, dict[int, list[dict[str, Any]]]], minutes: float) -> dict[str, Any]:
-    """For each condition: before; the gain within ``minutes``, the mean one in as many after that, which a
-    shorter run has none of, and the one at the end, each over seeds; and the mean curve.
+    """For each condition, over seeds: before; the gain within ``minutes`` and the mean one in as many after
+    that, for runs that last longer; the gain after the last epoch that all conditions have reached, how far
+    that is from the first condition's, and the truth then; and the mean curve.
     """
     found = {}
+    common = min(one[-1]["epoch"] for by_seed in curves.values() for one in by_seed.values())
+    first: list[float] = []
     for condition, by_seed in curves.items():
-        points = list(zip(*by_seed.values(), strict=True))
+        points = list(zip(*by_seed.values(), strict=False))
         within = [gained(one, 0.0, minutes)[-1] for one in by_seed.values()]
         after = [gained(one, minutes, 2 * minutes) for one in by_seed.values()]
+        at = [next(p for p in one if p["epoch"] == common) for one in by_seed.values()]
+        gains = [p["exact"] - one[0]["exact"] for p, one in zip(at, by_seed.values(), strict=True)]
+        first = first or gains
         found[condition] = {
             "before": over_seeds([one[0]["exact"] for one in by_seed.values()]),
-            "gain_within": over_seeds(within),
+            "gain_within": over_seeds(within) if all(after) else None,
             "gain_held": over_seeds([math.fsum(each) / len(each) for each in after]) if all(after) else None,
-            "gain_at_end": over_seeds([one[-1]["exact"] - one[0]["exact"] for one in by_seed.values()]),
-            "truth_at_end": over_seeds([one[-1]["truth"] for one in by_seed.values()]),
+            "gain": over_seeds(gains),
+            "difference": over_seeds([a - b for a, b in zip(gains, first, strict=True)]),
+            "truth": over_seeds([p["truth"] for p in at]),
+            "epoch": common,
             "curve": [
                 {
                     "x": math.fsum(p["cpu_minutes"] for p in each) / len(each),
@@ -140,10 +149,19 @@ def gained(points: Sequence[dict[str, Any]], after: float, until: float) -> list
 
 
 def table(found: dict[str, Any], minutes: float) -> str:
-    heads = ("before", f"gain within {minutes:g} CPU-minutes", f"mean gain in the {minutes:g} after")
-    lines = [f"| reward | {' | '.join(heads)} | gain at the end | truth at the end |", "|---" * 6 + "|"]
+    first = next(iter(found))
+    then = f"after {found[first]['epoch']} epochs"
+    heads = {
+        "before": "before",
+        "gain_within": f"gain within {minutes:g} CPU-minutes",
+        "gain_held": f"mean gain in the {minutes:g} after",
+        "gain": f"gain {then}",
+        "difference": f"difference to {first}",
+        "truth": f"truth {then}",
+    }
+    lines = [f"| reward | {' | '.join(heads.values())} |", "|---" * (1 + len(heads)) + "|"]
     for condition, one in found.items():
-        cells = [one[k] for k in ("before", "gain_within", "gain_held", "gain_at_end", "truth_at_end")]
+        cells = [None if k == "difference" and condition == first else one[k] for k in heads]
         lines.append(f"| {condition} | {' | '.join(shown(c) if c else '' for c in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -167,7 +185,7 @@ def main() -> None:
     )
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, help="default: as the configuration says")
+    parser.add_argument("--stop-at", type=int, help="the last epoch of those that are not there yet")
     parser.add_argument("--held-out", type=int, default=300)
     parser.add_argument("--eval-seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)

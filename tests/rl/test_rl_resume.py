@@ -81,7 +81,7 @@ def launch(arguments: list[str], **more: Any) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("rank", [4, 0])
-def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path, rank: int) -> None:
+def test_killed_or_paused_and_continued_is_as_if_never_stopped(tmp_path: Path, rank: int) -> None:
     """With a moving average, an old policy that lags, a rate that falls, several updates, and a filter."""
     more: dict[str, Any] = {"updates": 2, "ema": 0.5, "drift": 0.1, "old_rate": 0.3, "rank": rank}
     more |= {"difficulty": 1.0, "first_images": 1, "schedule": "linear"}
@@ -96,6 +96,15 @@ def test_killed_and_continued_is_as_if_never_killed(tmp_path: Path, rank: int) -
     same(state(whole), state(killed))
     assert metrics(whole.out) == metrics(killed.out)
     assert [row["step"] for row in metrics(killed.out)] == [0, 1, 2, 3, 4, 5]
+
+    paused = whole.model_copy(update={"out": tmp_path / "paused"})
+    assert run(paused.model_copy(update={"stop_at": 3}))["epochs"] == 3
+    assert checkpoints(paused.out) == [2, 3]
+    assert not (paused.out / "summary.json").exists() and (paused.out / "report.html").exists()
+    assert run(paused.model_copy(update={"stop_at": 1}))["epochs"] == 3
+    assert run(paused)["epochs"] == 5
+    same(state(whole), state(paused))
+    assert metrics(whole.out) == metrics(paused.out)
 
 
 def test_a_rate_that_falls_takes_shorter_steps(tmp_path: Path) -> None:

@@ -46,8 +46,23 @@ def test_gains_are_those_within_the_time_and_those_held_afterwards() -> None:
     found = rl_world.summarise(curves, 20)["truth"]
     assert found["gain_within"]["mean"] == pytest.approx((0.3 + 0.1) / 2)
     assert found["gain_held"]["mean"] == pytest.approx((0.15 + 0.2) / 2)
-    assert found["gain_at_end"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
+    assert found["gain"]["mean"] == pytest.approx((0.1 + 0.2) / 2)
     assert [p["mean"] for p in found["curve"]] == pytest.approx([0.4, 0.45, 0.6, 0.6, 0.55])
-    short = rl_world.summarise({"truth": {0: points(0.4, 0.5)}}, 20)
-    assert short["truth"]["gain_held"] is None
-    assert "| truth | 0.400 (one seed) | 0.100 (one seed) |  |" in rl_world.table(short, 20)
+
+
+def test_rewards_are_compared_where_all_have_come_and_a_short_run_has_no_late_gain() -> None:
+    curves = {
+        "truth": {0: points(0.4, 0.5, 0.7, 0.6), 1: points(0.4, 0.6, 0.5)},
+        "masked": {0: points(0.4, 0.45), 1: points(0.4, 0.5)},
+    }
+    found = rl_world.summarise(curves, 20)
+    truth, masked = found["truth"], found["masked"]
+    assert truth["epoch"] == masked["epoch"] == 10
+    assert truth["gain"]["mean"] == pytest.approx(0.15) and masked["gain"]["mean"] == pytest.approx(0.075)
+    assert masked["difference"]["mean"] == pytest.approx(-0.075)
+    assert masked["difference"]["low"] < -0.2 < 0.05 < masked["difference"]["high"]
+    assert truth["gain_within"] is None and masked["gain_held"] is None
+    assert len(truth["curve"]) == 3 and len(masked["curve"]) == 2
+    heads, _, first, second = rl_world.table(found, 20).splitlines()
+    assert "| gain after 10 epochs | difference to truth |" in heads
+    assert "|  |  | 0.150 [" in first and "-0.075 [" in second

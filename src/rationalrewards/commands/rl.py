@@ -183,4 +183,8 @@ def _print(summary: dict[str, Any], config: RlConfig) -> None:
                 f"{name} on {two['n']} requests kept aside: {one['mean']:.3f} [{one['low']:.3f}, "
                 f"{one['high']:.3f}] -> {two['mean']:.3f} [{two['low']:.3f}, {two['high']:.3f}]"
             )
+    if summary["epochs"] < config.epochs:
+        print(
+            f"paused after epoch {summary['epochs']} of {config.epochs}; a later --stop-at, or none, goes on"
+        )
     print(f"checkpoint: {summary['checkpoint']}; report: {config.out / 'report.html'}")

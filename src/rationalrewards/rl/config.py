@@ -22,7 +22,7 @@ class RlConfig(Config):
     Check everything and load nothing: --dry-run. Rewards add up: --critic "0.7*URL + 0.3*scalar:PATH"
     """
 
-    how_fast = frozenset({"device", "patience", "cache_mb", "report_to", "keep", "save_every"})
+    how_fast = frozenset({"device", "patience", "cache_mb", "report_to", "keep", "save_every", "stop_at"})
     shipped = Path(__file__).parent / "configs"
 
     generator: str = "world"
@@ -71,6 +71,8 @@ class RlConfig(Config):
 
     epochs: int = Field(default=100, ge=1)
     """Rounds of sampling, judging and learning."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """Pause after this epoch, to look or to make room; with a later one or none, the same command goes on."""
     prompts: int = Field(default=16, ge=1)
     """Requests in an epoch, over all processes."""
     group: int = Field(default=16, ge=1)

@@ -75,8 +75,9 @@ class Training:
         self.state = State(sets, Average(sets, config.ema), optimizer, progress)
 
     def run(self) -> list[Row]:
-        """Go on from the latest checkpoint, or begin; the metrics of all epochs so far, of which 0 is before
-        the first. Raises InputError when too many critiques fail, or the training diverges.
+        """Go on from the latest checkpoint, or begin, up to the end or ``stop_at``; the metrics of all epochs
+        so far, of which 0 is before the first. Raises InputError when too many critiques fail, or the
+        training diverges.
         """
         config, ranks, progress = self.config, self.ranks, self.state.progress
         self.state.load(config.out)
@@ -94,13 +95,14 @@ class Training:
                 disable=None if ranks.main else True,
             )
             stack.callback(bar.close)
-            while progress.epoch < config.epochs:
+            until = min(config.epochs, config.stop_at or config.epochs)
+            while progress.epoch < until:
                 row = self._epoch(training)
                 last = progress.epoch == config.epochs
                 if last or progress.epoch % config.eval_every == 0:
                     row["eval"] = self._measured()
                 log(row)
-                if last or progress.epoch % config.save_every == 0:
+                if progress.epoch == until or progress.epoch % config.save_every == 0:
                     self._save()
                 bar.update()
                 bar.set_postfix(_shown(row), refresh=False)

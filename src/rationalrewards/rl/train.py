@@ -60,7 +60,8 @@ def train(
     ``open_sources`` opens the judges whose rewards add up, ``open_watching`` one that only watches. Under
     ``torchrun`` every process calls this. Leaves ``metrics.jsonl``, ``checkpoints/``, ``samples/``,
     ``report.html`` and ``summary.json`` in ``config.out``; where the last is there already, nothing is done
-    again. Raises InputError for whatever is wrong with the settings, the model or the judges.
+    again. A run that pauses (``stop_at``) has none yet. Raises InputError for whatever is wrong with the
+    settings, the model or the judges.
     """
     import torch
 
@@ -92,7 +93,7 @@ def train(
             training = Training(config, material, policy, judges[0], judges[1] if judges[1:] else None, ranks)
             rows = training.run()
             summary = {
-                "epochs": config.epochs,
+                "epochs": training.state.progress.epoch,
                 "checkpoint": str(config.out / "checkpoints" / str(checkpoints(config.out)[-1])),
                 "trained_parameters": sum(w.numel() for w in training.state.sets.trained),
                 "passes": training.state.progress.forwards,
@@ -101,6 +102,7 @@ def train(
             }
         if run is not None:
             write_rl_report(config.out, title="Reinforcement learning")
-            run.finish(summary)
+            if summary["epochs"] == config.epochs:
+                run.finish(summary)
         ranks.wait()
     return summary
