@@ -49,3 +49,5 @@ def test_a_critic_is_trained_from_nothing_and_again_costs_nothing(tmp_path, monk
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     assert main(["world", "train-critic", *flags]) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before
+    assert main(["world", "train-critic", *flags, "--saturation-bias", "8"]) == 2
+    assert "config.saturation_bias: 0.0 there, 8.0 now" in capsys.readouterr().err

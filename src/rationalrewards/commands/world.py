@@ -11,6 +11,7 @@ from pydantic import Field
 
 from rationalrewards.commands.common import dry_run, print_json
 from rationalrewards.config import Config, resolve
+from rationalrewards.runs import Run
 from rationalrewards.world.oracle import Dials
 
 _HELP = """usage: rationalrewards world TOOL [options]
@@ -71,6 +72,8 @@ class TrainGeneratorConfig(Config):
     Example:
       rationalrewards world train-generator --out runs/generator
     """
+
+    how_fast = frozenset({"threads"})
 
     out: Path = Path("runs/generator")
     """Checkpoints and losses."""
@@ -200,6 +203,7 @@ def _trained(config: TrainGeneratorConfig, task: Literal["t2i", "edit"]) -> int:
     from rationalrewards.world.flow import DRAWING, EDITING
     from rationalrewards.world.train_generator import train
 
+    Run(config.out, f"world train-{'generator' if task == 't2i' else 'editor'}", config.settings())
     torch.set_num_threads(config.threads)
     weights = train(
         config.out,

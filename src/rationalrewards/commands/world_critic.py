@@ -22,7 +22,7 @@ from pydantic import Field
 from rationalrewards.commands.common import CriticConfig, dry_run, open_judge, print_json
 from rationalrewards.config import Config, resolve
 from rationalrewards.rubric.definition import TASKS, Task
-from rationalrewards.runs import write_json
+from rationalrewards.runs import Run, write_json
 from rationalrewards.types import InputError
 from rationalrewards.world.oracle import Dials
 
@@ -64,6 +64,8 @@ class TrainCriticConfig(Config):
     Example:
       rationalrewards world train-critic --out runs/critic --students parrot
     """
+
+    how_fast = frozenset({"students", "seeds"})  # more of them may join the same data
 
     out: Path = Path("runs/critic")
     """Where everything goes. Continued if there."""
@@ -114,6 +116,9 @@ def train_base(argv: Sequence[str]) -> int:
 
     keep_memory()
     with launched() as ranks:
+        if ranks.main:
+            Run(config.out, "world train-base", config.settings())
+        ranks.wait()
         base = pretrain(config.out, steps=config.steps, start=config.start, seed=config.seed, ranks=ranks)
     if ranks.main:
         print(f"base model: {base}")
@@ -127,6 +132,7 @@ def train_critic(argv: Sequence[str]) -> int:
     from rationalrewards.world.critic_network import shipped_base
 
     out, base = config.out, config.base or shipped_base()
+    Run(out, "world train-critic", config.settings())
     for task in TASKS:
         _preferences(out / "preferences" / f"{task}.parquet", task, config)
     for student in config.students:
