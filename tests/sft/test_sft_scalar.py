@@ -9,6 +9,7 @@ import pytest
 
 from rationalrewards import Critique, Failure, InputError, Rubric, Sample
 from rationalrewards.cli import main
+from rationalrewards.commands.rl import run
 from rationalrewards.critic.scalar import SUMMARY, ScalarReward, load_scalar, scalar_rubric
 from rationalrewards.sft.config import SftConfig
 from rationalrewards.sft.data import read_samples
@@ -17,6 +18,7 @@ from rationalrewards.sft.model import load_template, pad_token
 from rationalrewards.sft.pairs import labelled_pairs
 from rationalrewards.sft.scalar import PairExamples, collate_pairs, pair_loss, rewards
 from rationalrewards.sft.train import train
+from rl.loop_runs import metrics, small
 
 torch = pytest.importorskip("torch")
 
@@ -117,6 +119,21 @@ def test_on_the_command_line_it_is_a_critic_like_any_other(trained, runs, capsys
     compared = json.loads(capsys.readouterr().out)
     assert compared["consistent"] is True
     assert compared["forward"]["scores_a"] == judged["critique"]["scores"]
+
+
+def test_it_adds_up_with_critics_in_the_same_process_as_the_reward_of_a_generator(trained, tmp_path):
+    config, _ = trained
+    scalar = f"scalar:{config.out / 'critic'}"
+    run(small(tmp_path, critic=f"0.5*{scalar} + 0.3*world + 0.2*oracle", epochs=1, prompts=2, held_out=1))
+    before, after = metrics(tmp_path)
+    assert after["failures"] == {} and after["failed"] == 0 and 0 < after["reward"]["mean"] < 1
+    for judge, aspect in (
+        (scalar, "preference"),
+        ("world", "text_faithfulness"),
+        ("oracle", "physical_quality"),
+    ):
+        assert 0 <= after["aspects"][f"{judge} {aspect}"]["mean"] <= 1
+    assert before["eval"]["watch"]["judge"] == "truth"
 
 
 def test_it_is_asked_by_its_own_rubric_only(trained, runs, tmp_path, capsys):
