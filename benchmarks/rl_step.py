@@ -69,6 +69,7 @@ class Plan:
     held_out: int = 200
     every: float = 60.0  # CPU-seconds between measurements
     seed: int = 0
+    eval_seed: int = 0
     settings: Settings = OURS
 
 
@@ -93,12 +94,12 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def requests(seed: str, n: int, *, aside: bool) -> list[Task]:
+def requests(seed: str, n: int, eval_seed: int, *, aside: bool) -> list[Task]:
     """Requests for two things; a text that is measured on (``aside``) is never trained on."""
     random, found = Random(seed), []
     while len(found) < n:
         task = sample_task(random, style="short", objects=(2,))
-        if kept_aside(task.prompt, 0) == aside:
+        if kept_aside(task.prompt, eval_seed) == aside:
             found.append(task)
     return found
 
@@ -111,7 +112,7 @@ def artist_of(policy: Policy, size: Size, *, rank: int, seed: int = 0) -> Artist
 def measured(artist: Artist, plan: Plan) -> list[Truth]:
     """What comes of the held-out requests; always the same ones, and the same noise."""
     policy, adapters = artist.policy, artist.sets
-    tasks, found = requests("held out", plan.held_out, aside=True), []
+    tasks, found = requests(f"held out {plan.eval_seed}", plan.held_out, plan.eval_seed, aside=True), []
     for start in range(0, len(tasks), 50):
         part = tasks[start : start + 50]
         condition = policy.encode([task.prompt for task in part], SIZE)
@@ -151,7 +152,7 @@ def run(schedule: str, plan: Plan) -> Found:
 def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan: Plan, found: Found) -> float:
     """Sample, judge, learn; returns the mean reward of the images, in [0, 1]."""
     policy, adapters = artist.policy, artist.sets
-    tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts, aside=False)
+    tasks = requests(f"{plan.seed} {found.epochs}", plan.prompts, plan.eval_seed, aside=False)
     owner = [n for n in range(plan.prompts) for _ in range(plan.group)]
     items = [Item(prompt=tasks[n].prompt, id=f"{found.epochs}-{n}") for n in owner]
     noise = policy.noise([found.images + i for i in range(len(owner))], SIZE)
@@ -245,6 +246,7 @@ def main() -> None:
     parser.add_argument("--model", choices=("world", "sd3.5-m", "flux1-dev", "qwen-image"), default="world")
     parser.add_argument("--minutes", type=float, default=Plan.minutes, help="CPU-minutes of each schedule")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--eval-seed", type=int, default=0, help="chooses the held-out requests")
     parser.add_argument("--lr", type=float, default=Plan.lr)
     parser.add_argument(
         "--rate", type=float, default=Plan.rate, help="of the old policy's decay; 0 is a copy"
@@ -263,7 +265,7 @@ def main() -> None:
         rl_full_size.report(args.model, args.side, args.images, args.micro or 8, args.checkpointing)
         return
     settings = replace(OURS, micro=args.micro or Settings.micro, timesteps=args.timesteps)
-    plan = Plan(args.minutes, lr=args.lr, rate=args.rate, settings=settings)
+    plan = Plan(args.minutes, lr=args.lr, rate=args.rate, eval_seed=args.eval_seed, settings=settings)
     found = []
     for seed in args.seeds:
         print(f"\nseed {seed}")
