@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rationalrewards.refine.trace import Item
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.material import seed_of
-from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss
+from rationalrewards.rl.nft import Advantages, drift_loss, drift_weight, nft_loss
 from rationalrewards.rl.policies import Conditioning, Policy
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.step import Lesson, learn
@@ -27,7 +27,7 @@ CLIP = 1.0  # largest norm of the gradient
 class Settings:
     """What both schedules share, and the levers that only ours has: the last three."""
 
-    drift: float = 1e-2  # lambda
+    drift: float = 3e-2  # lambda, by (1 - t) / t
     mix: float = 1.0  # b
     micro: int = 32  # rows of a pass with gradients
     timesteps: int = 2  # of an image that is learnt from, each from a stretch of the schedule of its own
@@ -100,6 +100,7 @@ def our_step(
         batch=settings.micro,
         mix=settings.mix,
         drift=settings.drift,
+        drift_by="noise",
         drift_share=settings.drift_share,
         share_targets=settings.share_targets,
         clip=CLIP,
@@ -140,7 +141,7 @@ def reference_step(
             network.set_adapter("theta")
             v = policy.velocity(x, t, told)
             losses = nft_loss(v, v_old, target, t, r[rows], settings.mix)
-            losses = losses + settings.drift * drift_loss(v, v_ref)
+            losses = losses + settings.drift * drift_weight(t) * drift_loss(v, v_ref)
             ((weight[rows] * losses).sum() / total).backward()
     torch.nn.utils.clip_grad_norm_(adapters.trained, CLIP)
     optimizer.step()

@@ -7,8 +7,9 @@ requests: the truth as reward; the same rewards shuffled within each group; thre
 masked; the same ones counted as zero, the public habit; and any other reward as NAME=REWARD, such as
 ``--conditions truth critic=http://localhost:8000/v1 scalar=scalar:runs/biased/sft/scalar-0/critic``. Figures
 are shares of held-out requests of which the image is right in everything; rewards are compared with the first
-one after the last epoch that all have reached. Writes results.json, results.md and curves.svg. Killed, the
-same command goes on; so does one with a later --stop-at, and runs that are further already stay as they are.
+one after the last epoch that all have reached. Writes results.json, results.md, curves.svg and, of the first
+seed, samples.png. Killed, the same command goes on; so does one with a later --stop-at, and runs that are
+further already stay as they are.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from over_seeds import over_seeds, shown
+from PIL import Image, ImageDraw
 
 from rationalrewards.commands.rl import run
 from rationalrewards.config import resolve
@@ -32,7 +35,8 @@ from rationalrewards.report.plot import axis_over
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.runs import versions, write_json
 from rationalrewards.types import Critique, Failure, Sample
-from rationalrewards.world.scoring import HIGH, LOW, true_reward
+from rationalrewards.world.drawing import SIZE
+from rationalrewards.world.scoring import HIGH, LOW, judge, true_reward
 
 FAILED = 0.3
 CONDITIONS: dict[str, dict[str, Any]] = {
@@ -179,6 +183,29 @@ def draw(found: dict[str, Any], out: Path) -> None:
     write_page("curves.svg", out, comparison={"arms": found, "series": series}, chart=chart)
 
 
+def draw_samples(folders: dict[str, Path], columns: int, out: Path) -> None:
+    """The first held-out requests, a row of images for each of ``folders``; green frames mark exact ones."""
+    file = next(iter(folders.values())).parent / "requests.json"
+    requests: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    shown = list(requests.items())[:columns]
+    side, left, top = 3 * SIZE, 110, 44
+    step = side + 12
+    sheet = Image.new("RGB", (left + len(shown) * step, top + len(folders) * step), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, (_, prompt) in enumerate(shown):
+        pen.multiline_text((left + column * step, 4), "\n".join(wrap(prompt, 24)), fill="black", spacing=1)
+    for row, (name, folder) in enumerate(folders.items()):
+        y = top + row * step
+        pen.text((6, y + side // 2), name, fill="black")
+        for column, (key, prompt) in enumerate(shown):
+            x = left + column * step
+            image = Image.open(folder / f"{key}.png").convert("RGB")
+            right = judge(prompt, np.asarray(image)).exact
+            pen.rectangle((x, y, x + side + 7, y + side + 7), fill="#2a9d4a" if right else "#c8372d")
+            sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (x + 4, y + 4))
+    sheet.save(out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -205,6 +232,11 @@ def main() -> None:
     text = table(found, options.minutes)
     (options.out / "results.md").write_text(text, encoding="utf-8")
     draw(found, options.out / "curves.svg")
+    first, epoch = options.seeds[0], found[next(iter(found))]["epoch"]
+    after = {name: options.out / f"{name}-{first}" / "samples" / str(epoch) for name in found}
+    draw_samples(
+        {"before": next(iter(after.values())).with_name("0"), **after}, 8, options.out / "samples.png"
+    )
     print(text)
 
 

@@ -90,7 +90,8 @@ def test_the_reference_takes_the_step_that_the_equations_say() -> None:
         x = (1 - time) * clean[rows] + time * noise
         v_old, v_ref = adapters.velocities(policy, ("old", "reference"), x, t, told)
         v = policy.velocity(x, t, told)
-        losses = nft_loss(v, v_old, noise - clean[rows], t, worth.r[rows], 0.7) + 0.5 * drift_loss(v, v_ref)
+        losses = nft_loss(v, v_old, noise - clean[rows], t, worth.r[rows], 0.7)
+        losses = losses + 0.5 * min((1 - time.item()) / time.item(), 5.0) * drift_loss(v, v_ref)
         ((worth.weight[rows] * losses).sum() / (3 * 2)).backward()
     torch.nn.utils.clip_grad_norm_(adapters.trained, 1.0)
     optimizer.step()
