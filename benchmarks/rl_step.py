@@ -63,7 +63,7 @@ class Plan:
     prompts: int = 8
     group: int = 16
     sampling: int = 10
-    lr: float = 1e-3
+    lr: float = 2e-3
     rate: float = 0.0
     hold: float = 0.5
     held_out: int = 200

@@ -36,6 +36,7 @@ from rationalrewards.rl.config import RlConfig
 from rationalrewards.runs import versions, write_json
 from rationalrewards.types import Critique, Failure, Sample
 from rationalrewards.world.drawing import SIZE
+from rationalrewards.world.generator_report import SCALE, paste_framed
 from rationalrewards.world.scoring import HIGH, LOW, judge, true_reward
 
 FAILED = 0.3
@@ -188,21 +189,17 @@ def draw_samples(folders: dict[str, Path], columns: int, out: Path) -> None:
     file = next(iter(folders.values())).parent / "requests.json"
     requests: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     shown = list(requests.items())[:columns]
-    side, left, top = 3 * SIZE, 110, 44
-    step = side + 12
+    left, top, step = 110, 44, SCALE * SIZE + 12
     sheet = Image.new("RGB", (left + len(shown) * step, top + len(folders) * step), "white")
     pen = ImageDraw.Draw(sheet)
     for column, (_, prompt) in enumerate(shown):
         pen.multiline_text((left + column * step, 4), "\n".join(wrap(prompt, 24)), fill="black", spacing=1)
     for row, (name, folder) in enumerate(folders.items()):
         y = top + row * step
-        pen.text((6, y + side // 2), name, fill="black")
+        pen.text((6, y + step // 2), name, fill="black")
         for column, (key, prompt) in enumerate(shown):
-            x = left + column * step
             image = Image.open(folder / f"{key}.png").convert("RGB")
-            right = judge(prompt, np.asarray(image)).exact
-            pen.rectangle((x, y, x + side + 7, y + side + 7), fill="#2a9d4a" if right else "#c8372d")
-            sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (x + 4, y + 4))
+            paste_framed(sheet, image, (left + column * step, y), exact=judge(prompt, image).exact)
     sheet.save(out)
 
 
@@ -212,7 +209,7 @@ def main() -> None:
     )
     parser.add_argument("--conditions", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--stop-at", type=int, help="the last epoch of those that are not there yet")
+    parser.add_argument("--stop-at", type=int, help="pause each run after this epoch")
     parser.add_argument("--held-out", type=int, default=300)
     parser.add_argument("--eval-seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from rationalrewards.cli import main
+from rationalrewards.commands.world import TrainGeneratorConfig
 from rationalrewards.generators import GenerationError, Request, load_generator
+from rationalrewards.runs import Run
 from rationalrewards.types import InputError
 from rationalrewards.world import render, sample_task, sample_tasks, truth
 from rationalrewards.world import train_generator as training
@@ -169,6 +171,14 @@ def test_the_report_covers_every_kind_and_style(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "editor.png").width > 1000
     tasks = edit_tasks("move", "full", 3, "x")
     assert all(len(apply_edit(parse_edit(t.prompt), t.source_scene)[1]) == 2 for t in tasks if t.source_scene)
+
+
+def test_a_training_goes_on_only_as_it_began(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Run(tmp_path, "world train-generator", TrainGeneratorConfig().settings())
+    assert main(["world", "train-editor", "--out", str(tmp_path)]) == 2
+    assert "verb: 'world train-generator' there, 'world train-editor' now" in capsys.readouterr().err
+    assert main(["world", "train-generator", "--out", str(tmp_path), "--seed", "1"]) == 2
+    assert "config.seed: 0 there, 1 now" in capsys.readouterr().err
 
 
 def test_refine_works_on_a_file_of_edits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

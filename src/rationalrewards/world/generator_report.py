@@ -30,6 +30,7 @@ Editor = Callable[
     [Sequence[str], Sequence[int], "np.ndarray[Any, np.dtype[np.uint8]]"],
     "np.ndarray[Any, np.dtype[np.uint8]]",
 ]
+SCALE = 3  # of images on a sheet
 _BATCH = 50
 
 
@@ -61,9 +62,20 @@ def _exact(sample: Sampler, tasks: Sequence[Task], seed: int, bar: Any) -> list[
     return right
 
 
-def grid(sample: Sampler, *, seed: int, columns: int = 8, scale: int = 3) -> Image.Image:
+def paste_framed(sheet: Image.Image, image: Image.Image, place: tuple[int, int], *, exact: bool) -> None:
+    """Put an image of the world on a sheet, three times as large, 3 pixels off ``place`` (left, top) in a
+    frame: green where it is exact, red elsewhere.
+    """
+    left, top = place
+    side = SIZE * SCALE
+    colour = "#2a9d4a" if exact else "#c8372d"
+    ImageDraw.Draw(sheet).rectangle((left, top, left + side + 5, top + side + 5), fill=colour)
+    sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), (left + 3, top + 3))
+
+
+def grid(sample: Sampler, *, seed: int, columns: int = 8) -> Image.Image:
     """A row of samples per caption style; a green frame marks exact images, a red one the others."""
-    step = SIZE * scale + 16
+    step = SIZE * SCALE + 16
     sheet = Image.new("RGB", (columns * step, len(STYLES) * (step + 18)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, style in enumerate(STYLES):
@@ -73,10 +85,8 @@ def grid(sample: Sampler, *, seed: int, columns: int = 8, scale: int = 3) -> Ima
         top = row * (step + 18)
         draw.text((6, top + 3), f"{style}: {tasks[0].prompt}", fill="black")
         for column, (task, image) in enumerate(zip(tasks, images, strict=True)):
-            tile = Image.fromarray(image).resize((SIZE * scale, SIZE * scale), Image.Resampling.NEAREST)
-            box = (column * step + 5, top + 21, column * step + 10 + SIZE * scale, top + 26 + SIZE * scale)
-            draw.rectangle(box, fill="#2a9d4a" if truth(task, image).exact else "#c8372d")
-            sheet.paste(tile, (box[0] + 3, box[1] + 3))
+            place = column * step + 5, top + 21
+            paste_framed(sheet, Image.fromarray(image), place, exact=truth(task, image).exact)
     return sheet
 
 
@@ -123,9 +133,9 @@ def _edited(edit: Editor, tasks: Sequence[Task], seed: int) -> Sequence[Pixels]:
     return list(edit([task.prompt for task in tasks], range(seed, seed + len(tasks)), sources))
 
 
-def grid_of_edits(edit: Editor, *, seed: int, columns: int = 4, scale: int = 3) -> Image.Image:
+def grid_of_edits(edit: Editor, *, seed: int, columns: int = 4) -> Image.Image:
     """A row of sources and results for every kind, one per style; green frames mark exact edits."""
-    side, step = SIZE * scale, 2 * SIZE * scale + 30
+    side, step = SIZE * SCALE, 2 * SIZE * SCALE + 30
     sheet = Image.new("RGB", (columns * step, len(EDIT_KINDS) * (side + 34)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, kind in enumerate(EDIT_KINDS):
@@ -136,12 +146,11 @@ def grid_of_edits(edit: Editor, *, seed: int, columns: int = 4, scale: int = 3) 
         for column, (task, image) in enumerate(zip(tasks, _edited(edit, tasks, seed), strict=True)):
             left = column * step + 5
             draw.text((left, top + 3), task.prompt, fill="black")
-            box = (left + side + 8, top + 21, left + 2 * side + 14, top + 27 + side)
-            draw.rectangle(box, fill="#2a9d4a" if truth(task, image).exact else "#c8372d")
             assert task.source is not None
-            for pixels, x in ((task.source, left), (image, box[0] + 3)):
-                tile = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-                sheet.paste(tile, (x, top + 24))
+            source = Image.fromarray(task.source).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(source, (left, top + 24))
+            place = left + side + 8, top + 21
+            paste_framed(sheet, Image.fromarray(image), place, exact=truth(task, image).exact)
     return sheet
 
 
