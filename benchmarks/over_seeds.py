@@ -1,7 +1,13 @@
 """What several seeds of one training say together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rationalrewards.report.chart import Chart
+from rationalrewards.report.page import write_page
+from rationalrewards.report.plot import axis_over
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
@@ -20,3 +26,20 @@ def shown(value: dict[str, float]) -> str:
     """Such a mean for a table."""
     span = f"[{value['low']:.3f}, {value['high']:.3f}]" if "low" in value else "(one seed)"
     return f"{value['mean']:.3f} {span}"
+
+
+def draw_curves(lines: Mapping[str, Sequence[Mapping[str, Any]]], title: str, out: Path) -> None:
+    """Draw each line through its points (``x`` from 0, and what ``over_seeds`` says there) with intervals.
+
+    A point is told of under its ``budget`` where it has one, or else ``x``.
+    """
+    held = {
+        name: [{"low": p["mean"], "high": p["mean"], "budget": p["x"], **p} for p in line]
+        for name, line in lines.items()
+    }
+    points = [point for line in held.values() for point in line]
+    x, y = axis_over({"low": 0.0, "high": p["x"]} for p in points), axis_over(points)
+    axes = Chart((x.low, x.high), (y.low, y.high), x.ticks, y.ticks)
+    series = {name: n % 14 + 1 for n, name in enumerate(held)}
+    chart = {"title": title, "lines": held, "axes": axes}
+    write_page("curves.svg", out, comparison={"arms": held, "series": series}, chart=chart)

@@ -24,14 +24,11 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from over_seeds import over_seeds, shown
+from over_seeds import draw_curves, over_seeds, shown
 from PIL import Image, ImageDraw
 
 from rationalrewards.commands.rl import run
 from rationalrewards.config import resolve
-from rationalrewards.report.chart import Chart
-from rationalrewards.report.page import write_page
-from rationalrewards.report.plot import axis_over
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.runs import versions, write_json
 from rationalrewards.types import Critique, Failure, Sample
@@ -171,19 +168,6 @@ def table(found: dict[str, Any], minutes: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: dict[str, Any], out: Path) -> None:
-    lines = {
-        condition: [{"low": p["mean"], "high": p["mean"], **p} for p in one["curve"]]
-        for condition, one in found.items()
-    }
-    points = [point for line in lines.values() for point in line]
-    x, y = axis_over({"low": 0.0, "high": p["x"]} for p in points), axis_over(points)
-    axes = Chart((x.low, x.high), (y.low, y.high), x.ticks, y.ticks)
-    series = {name: n % 14 + 1 for n, name in enumerate(found)}
-    chart = {"title": "CPU-minutes of training", "lines": lines, "axes": axes}
-    write_page("curves.svg", out, comparison={"arms": found, "series": series}, chart=chart)
-
-
 def draw_samples(folders: dict[str, Path], columns: int, out: Path) -> None:
     """The first held-out requests, a row of images for each of ``folders``; green frames mark exact ones."""
     file = next(iter(folders.values())).parent / "requests.json"
@@ -228,7 +212,11 @@ def main() -> None:
     write_json(options.out / "results.json", {**about, "minutes": options.minutes, "conditions": found})
     text = table(found, options.minutes)
     (options.out / "results.md").write_text(text, encoding="utf-8")
-    draw(found, options.out / "curves.svg")
+    draw_curves(
+        {name: one["curve"] for name, one in found.items()},
+        "CPU-minutes of training",
+        options.out / "curves.svg",
+    )
     first, epoch = options.seeds[0], found[next(iter(found))]["epoch"]
     after = {name: options.out / f"{name}-{first}" / "samples" / str(epoch) for name in found}
     draw_samples(

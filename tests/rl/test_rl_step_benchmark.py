@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ from rationalrewards.rl.material import seed_of
 from rationalrewards.rl.nft import Advantages, drift_loss, nft_loss
 from rationalrewards.rl.policies import load_policy, policy_of
 from rationalrewards.rl.rollout import Artist
+from rationalrewards.types import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import rl_full_size
 import rl_schedules
 import rl_step
 from rl_schedules import Epoch, Settings, our_step, reference_step
+from rl_step_report import Found, Measured, show_together
 
 torch.set_num_threads(1)
 
 
-def small(schedule: str, **changed: Any) -> rl_step.Found:
+def small(schedule: str, **changed: Any) -> Found:
     """One epoch: the time is up after it."""
     plan = rl_step.Plan(1e-9, prompts=2, group=4, sampling=3, held_out=4, **changed)
     return rl_step.run(schedule, plan)
@@ -46,6 +49,35 @@ def test_ours_passes_what_counts_twice_and_leaves_out_the_old_policy() -> None:
     assert found.without == 8 * 3  # sampling alone
     assert found.with_gradient in (0, 2 * 4, 2 * 8)  # a group counts as a whole, or not at all
     assert 0 <= found.rewards[0] <= 1
+
+
+def test_what_is_finished_is_kept_and_told_of_all_seeds(tmp_path: Path) -> None:
+    plan = rl_step.Plan(1e-9, prompts=2, group=4, sampling=3, held_out=4)
+    plans = {"reference": plan, "ours": replace(plan, lr=1e-3)}
+    both = rl_step.compare(plans, tmp_path)
+    assert rl_step.compare(plans, tmp_path) == both  # CPU time and all
+    with pytest.raises(InputError, match="lr"):
+        rl_step.compare({"ours": plan}, tmp_path)
+
+    def found(*means: float) -> Found:
+        curve = [Measured(seconds=60 * n, rewards=[m, m], exact=[True, False]) for n, m in enumerate(means)]
+        return Found(curve=curve)
+
+    seeds = [
+        {"reference": found(0.5, 0.5, 0.7), "ours": found(0.5, 0.7, 0.8)},
+        {"reference": found(0.5, 0.5, 0.5), "ours": found(0.5, 0.7, 0.6)},
+    ]
+    assert seeds[0]["ours"].gained_by([90]) == pytest.approx([0.25])
+    show_together(seeds, 2, tmp_path)
+    lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
+    rows = {
+        cells[1].strip(): [cell.split()[0] for cell in cells[2:-1]]
+        for cells in (x.split("|") for x in lines[2:])
+    }
+    assert rows["1"] == ["0.000", "0.200", "0.200"]
+    assert rows["2"] == ["0.100", "0.200", "0.100"]
+    assert rows["mean of the curve"] == ["0.025", "0.150", "0.125"]
+    assert "ours" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
 
 
 def moved(artist: Artist, before: list[torch.Tensor]) -> torch.Tensor:
