@@ -18,16 +18,14 @@ from typing import Any
 
 import torch
 from rl_schedules import Epoch, Settings, our_step, reference_step
-from rl_step import SIZE, Plan, artist_of
+from rl_step import SIZE, Plan, artist_of, judged
 from torch import Tensor
 
 from rationalrewards.refine.trace import Item
-from rationalrewards.rl.aspects import group_rewards
-from rationalrewards.rl.nft import advantages
 from rationalrewards.rl.policies import load_policy
 from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample
-from rationalrewards.world import Task, sample_task, truth
+from rationalrewards.world import Task, sample_task
 
 STRETCHES = ((0.97, 1.0), (0.94, 0.97), (0.86, 0.94), (0.75, 0.86), (0.6, 0.75), (0.0, 0.6))
 
@@ -58,9 +56,7 @@ def drawn(artist: Artist, number: int, prompts: int, group: int, sampling: int) 
     noise = policy.noise([5000 * number + i for i in range(len(owner))], SIZE)
     with artist.sets.rows("old"):
         clean = sample(policy, noise, policy.sigmas(sampling, SIZE), condition)
-    images = policy.decode(clean, SIZE)
-    critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
-    worth = advantages(group_rewards(critiques, owner), owner, floor=0.02)
+    _, worth = judged(policy, clean, tasks, owner)
     return Epoch(number, clean, items, condition, worth, sampling)
 
 

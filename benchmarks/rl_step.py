@@ -27,6 +27,7 @@ import argparse
 import multiprocessing
 import resource
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from random import Random
 import torch
 from rl_schedules import Epoch, Meter, Settings, flops, our_step, reference_step
 from rl_step_report import Found, Measured, show, show_together
+from torch import Tensor
 
 from rationalrewards.ranks import Ranks
 from rationalrewards.refine.trace import Item
@@ -42,7 +44,7 @@ from rationalrewards.rl.aspects import group_rewards
 from rationalrewards.rl.encodings import Encodings
 from rationalrewards.rl.lora import Adapters
 from rationalrewards.rl.material import kept_aside
-from rationalrewards.rl.nft import advantages
+from rationalrewards.rl.nft import Advantages, advantages
 from rationalrewards.rl.policies import Size, load_policy
 from rationalrewards.rl.policies.base import Policy
 from rationalrewards.rl.rollout import Artist
@@ -157,10 +159,7 @@ def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan:
         condition = artist.encodings.batch(items)
         with adapters.rows("old"):
             clean = sample_dpm2(policy, noise, sigmas, condition)
-    images = policy.decode(clean, SIZE)
-    critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
-    rewards = group_rewards(critiques, owner)
-    worth = advantages(rewards, owner, floor=0.02)
+    rewards, worth = judged(policy, clean, tasks, owner)
     started = time.process_time()
     learnt = Epoch(found.epochs, clean, items, condition, worth, plan.sampling)
     STEPS[schedule](artist, optimizer, learnt, plan.seed, plan.settings)
@@ -168,6 +167,16 @@ def epoch(schedule: str, artist: Artist, optimizer: torch.optim.Optimizer, plan:
     adapters.refresh(0.0)
     known = [reward for reward in rewards if reward is not None]
     return sum(known) / len(known)
+
+
+def judged(
+    policy: Policy, clean: Tensor, tasks: Sequence[Task], owner: Sequence[int]
+) -> tuple[list[float | None], Advantages]:
+    """By the truth: rewards in [0, 1], and what they are worth; latent ``i`` is of task ``owner[i]``."""
+    images = policy.decode(clean, SIZE)
+    critiques = [truth(tasks[n], image).critique() for n, image in zip(owner, images, strict=True)]
+    rewards = group_rewards(critiques, owner)
+    return rewards, advantages(rewards, owner, floor=0.02)
 
 
 def compare(plans: dict[str, Plan], out: Path) -> dict[str, Found]:

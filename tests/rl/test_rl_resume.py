@@ -17,6 +17,7 @@ from rationalrewards.commands.rl import run
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.rl.state import checkpoints
 from rationalrewards.rl.trackers import flat
+from rationalrewards.types import InputError
 from rl.loop_runs import command, environment, metrics, small
 
 torch.set_num_threads(1)
@@ -128,6 +129,23 @@ def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     before = (config.out / "metrics.jsonl").stat().st_mtime_ns
     assert run(config)["after"] == first["after"]
     assert (config.out / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_goes_on_when_more_epochs_are_asked_for(tmp_path: Path) -> None:
+    """As if they had been from the start; not with a rate that would have fallen otherwise."""
+    whole = small(tmp_path / "whole", epochs=3, eval_every=1)
+    more = whole.model_copy(update={"out": tmp_path / "more"})
+    run(more.model_copy(update={"epochs": 2}))
+    assert run(more)["epochs"] == 3
+    run(whole)
+    same(state(whole), state(more))
+    assert metrics(whole.out) == metrics(more.out)
+    assert run(more.model_copy(update={"epochs": 1}))["epochs"] == 3
+
+    falling = small(tmp_path / "falling", epochs=1, schedule="linear")
+    run(falling)
+    with pytest.raises(InputError, match=r"config\.epochs: 1 there, 2 now"):
+        run(falling.model_copy(update={"epochs": 2}))
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -70,7 +70,7 @@ class RlConfig(Config):
     """A control: give each image the reward of another one of its group. That can teach nothing."""
 
     epochs: int = Field(default=100, ge=1)
-    """Rounds of sampling, judging and learning."""
+    """Rounds of sampling, judging and learning; at a constant rate, more of them continue a finished run."""
     stop_at: int | None = Field(default=None, ge=1)
     """Pause after this epoch, to look or to make room; with a later one or none, the same command goes on."""
     prompts: int = Field(default=16, ge=1)
@@ -166,6 +166,13 @@ class RlConfig(Config):
     out: Path = Path("runs/rl")
     """Run directory: metrics.jsonl, checkpoints/STEP/, samples/, report.html. Continued if there."""
     as_json: JsonFlag = False
+
+    def settings(self) -> dict[str, Any]:
+        """As for every verb. How many epochs there are changes none of them, unless the rate falls to 0."""
+        found = super().settings()
+        if self.schedule == "constant":
+            del found["epochs"]
+        return found
 
     @property
     def size(self) -> tuple[int, int]:

@@ -59,9 +59,9 @@ def train(
 
     ``open_sources`` opens the judges whose rewards add up, ``open_watching`` one that only watches. Under
     ``torchrun`` every process calls this. Leaves ``metrics.jsonl``, ``checkpoints/``, ``samples/``,
-    ``report.html`` and ``summary.json`` in ``config.out``; where the last is there already, nothing is done
-    again. A run that pauses (``stop_at``) has none yet. Raises InputError for whatever is wrong with the
-    settings, the model or the judges.
+    ``report.html`` and ``summary.json`` in ``config.out``; where the last is there already and no more epochs
+    are asked for, nothing is done again. A run that pauses (``stop_at``) has none yet. Raises InputError for
+    whatever is wrong with the settings, the model or the judges.
     """
     import torch
 
@@ -78,7 +78,9 @@ def train(
         run = Run(config.out, "rl", config.settings(), data=material.digest) if ranks.main else None
         ranks.wait()
         if (config.out / SUMMARY).is_file():
-            return dict(json.loads((config.out / SUMMARY).read_text(encoding="utf-8")))
+            finished = json.loads((config.out / SUMMARY).read_text(encoding="utf-8"))
+            if finished["epochs"] >= config.epochs:
+                return dict(finished)
         if not gpu:
             keep_memory()
         device = config.device or (f"cuda:{ranks.local}" if gpu and ranks.size > 1 else None)
@@ -92,8 +94,9 @@ def train(
             ]
             training = Training(config, material, policy, judges[0], judges[1] if judges[1:] else None, ranks)
             rows = training.run()
+            done = training.state.progress.epoch
             summary = {
-                "epochs": training.state.progress.epoch,
+                "epochs": done,
                 "checkpoint": str(config.out / "checkpoints" / str(checkpoints(config.out)[-1])),
                 "trained_parameters": sum(w.numel() for w in training.state.sets.trained),
                 "passes": training.state.progress.forwards,
@@ -102,7 +105,7 @@ def train(
             }
         if run is not None:
             write_rl_report(config.out, title="Reinforcement learning")
-            if summary["epochs"] == config.epochs:
+            if done >= config.epochs:
                 run.finish(summary)
         ranks.wait()
     return summary
