@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rationalrewards.report.chart import Chart
+from rationalrewards.report.curves import series_of
 from rationalrewards.report.page import write_page
 from rationalrewards.report.plot import axis_over
 
@@ -40,6 +41,5 @@ def draw_curves(lines: Mapping[str, Sequence[Mapping[str, Any]]], title: str, ou
     points = [point for line in held.values() for point in line]
     x, y = axis_over({"low": 0.0, "high": p["x"]} for p in points), axis_over(points)
     axes = Chart((x.low, x.high), (y.low, y.high), x.ticks, y.ticks)
-    series = {name: n % 14 + 1 for n, name in enumerate(held)}
     chart = {"title": title, "lines": held, "axes": axes}
-    write_page("curves.svg", out, comparison={"arms": held, "series": series}, chart=chart)
+    write_page("curves.svg", out, comparison={"arms": held, "series": series_of(held)}, chart=chart)

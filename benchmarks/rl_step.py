@@ -15,10 +15,10 @@ same. Each has a learning rate of its own, the best for it in trials, which fall
 In the world each schedule runs in a process of its own for so many CPU-minutes, one after the other. CPU time
 is that of sampling, judging and learning; loading and measuring are not in it. What is measured on held-out
 requests, always with the same noise, is the mean reward, and the share that comes out exactly right (95 %
-Wilson intervals); what was gained is a paired mean (95 % bootstrap intervals). Over several seeds: the gain
-after each tenth of the budget and its mean over all of it (95 % t-intervals), in results.md and curves.svg.
-What is finished is kept: the same command goes on, also with more seeds. On a GPU nothing can be learnt, so
-an epoch is timed.
+Wilson intervals); what was gained is a paired mean (95 % bootstrap intervals). Over several seeds: means of
+all that, the gain after each tenth of the budget and its mean over all of it (95 % t-intervals), in
+results.md and curves.svg. What is finished is kept: the same command goes on, also with more seeds. On a GPU
+nothing can be learnt, so an epoch is timed.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from rationalrewards.rl.rollout import Artist
 from rationalrewards.rl.sampling import sample_dpm2
 from rationalrewards.runs import Run, write_json
 from rationalrewards.world import Task, sample_task, truth
+from rationalrewards.world.scoring import HIGH, LOW
 
 SIZE = (48, 48)
 STEPS = {"reference": reference_step, "ours": our_step}
 OURS = Settings(share_targets=True)
 REFERENCE_LR = 4e-3
-FOUND = "found.json"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def measured(artist: Artist, plan: Plan, seconds: float) -> Measured:
         with adapters.rows("old"):
             clean = sample_dpm2(policy, noise, policy.sigmas(plan.sampling, SIZE), condition)
         truths += [truth(t, i) for t, i in zip(part, policy.decode(clean, SIZE), strict=True)]
-    rewards = [(one.reward - 1) / 3 for one in truths]
+    rewards = [(one.reward - LOW) / (HIGH - LOW) for one in truths]
     return Measured(seconds=seconds, rewards=rewards, exact=[one.exact for one in truths])
 
 
@@ -183,7 +183,8 @@ def compare(plans: dict[str, Plan], out: Path) -> dict[str, Found]:
     """Both schedules, each in a fresh process, unless it is finished and kept under ``out`` already."""
     found = {}
     for schedule, plan in plans.items():
-        file = Run(out / f"{schedule}-{plan.seed}", "rl_step", asdict(plan), schedule=schedule).path / FOUND
+        kept = Run(out / f"{schedule}-{plan.seed}", "rl_step", asdict(plan), schedule=schedule)
+        file = kept.path / "found.json"
         if not file.exists():
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 write_json(file, pool.submit(run, schedule, plan).result().model_dump(mode="json"))

@@ -52,21 +52,24 @@ class Found(BaseModel):
         return bootstrap_mean([after - before for before, after in pairs], seed=0)
 
 
+ROWS: dict[str, Callable[[Found], float]] = {
+    "epochs": lambda f: f.epochs,
+    "rows with gradients, a sample": lambda f: f.with_gradient / f.images,
+    "rows without gradients, a sample": lambda f: f.without / f.images,
+    "forward-equivalents, a sample": lambda f: f.equivalents / f.images,
+    "CPU-ms, a sample": lambda f: 1000 * f.seconds / f.images,
+    "of these learning": lambda f: 1000 * f.learning / f.images,
+    "peak memory while training, MiB": lambda f: f.memory,
+    "training reward, last tenth": lambda f: _late(f.rewards),
+    "reward gained a CPU-minute, times 100": lambda f: 6000 * f.gained().mean / f.seconds,
+    "exactly right at the end": lambda f: sum(f.curve[-1].exact) / len(f.curve[-1].exact),
+}
+
+
 def show(both: Mapping[str, Found]) -> None:
     """One seed: what passed, what it took, and what was measured."""
-    rows: list[tuple[str, Callable[[Found], float]]] = [
-        ("epochs", lambda f: f.epochs),
-        ("rows with gradients, a sample", lambda f: f.with_gradient / f.images),
-        ("rows without gradients, a sample", lambda f: f.without / f.images),
-        ("forward-equivalents, a sample", lambda f: f.equivalents / f.images),
-        ("CPU-ms, a sample", lambda f: 1000 * f.seconds / f.images),
-        ("of these learning", lambda f: 1000 * f.learning / f.images),
-        ("peak memory while training, MiB", lambda f: f.memory),
-        ("training reward, last tenth", lambda f: _late(f.rewards)),
-        ("reward gained a CPU-minute, times 100", lambda f: 6000 * f.gained().mean / f.seconds),
-    ]
     print(f"{'':38}{'reference':>12}{'ours':>12}{'ratio':>9}")
-    for name, value in rows:
+    for name, value in ROWS.items():
         one, other = value(both["reference"]), value(both["ours"])
         print(f"{name:38}{one:12.2f}{other:12.2f}{one / other if other else float('nan'):9.2f}")
     for schedule, found in both.items():
@@ -82,10 +85,13 @@ def show(both: Mapping[str, Found]) -> None:
 
 
 def show_together(found: Sequence[Mapping[str, Found]], minutes: float, out: Path) -> None:
-    """All seeds: what both have gained after each tenth of the budget, and on average over all of it.
-
-    Writes the table as results.md and the curves as curves.svg.
+    """All seeds: means of what ``show`` tells of one; and what both have gained after each tenth of the
+    budget, and on average over all of it. Writes the tables as results.md and the curves as curves.svg.
     """
+    costs = ["| mean over seeds | reference | ours |", "|---|---|---|"]
+    for row, value in ROWS.items():
+        means = [shown(over_seeds([value(both[name]) for both in found])) for name in ("reference", "ours")]
+        costs.append(f"| {row} | {' | '.join(means)} |")
     at = [minutes * n / POINTS for n in range(POINTS + 1)]
     gains = {
         name: [both[name].gained_by([60 * minute for minute in at]) for both in found] for name in found[0]
@@ -102,8 +108,9 @@ def show_together(found: Sequence[Mapping[str, Found]], minutes: float, out: Pat
         shown(over_seeds([float(np.trapezoid(one, dx=1 / POINTS)) for one in ones]))
         for ones in gains.values()
     ]
-    text = "\n".join([*lines, f"| mean of the curve | {' | '.join(areas)} |"]) + "\n"
-    print(f"\nheld-out reward gained, mean over {len(found)} seeds [95 % t-interval]\n\n{text}")
+    title = f"Held-out reward gained, mean over {len(found)} seeds [95 % t-interval]:"
+    text = "\n".join([*costs, "", title, "", *lines, f"| mean of the curve | {' | '.join(areas)} |"]) + "\n"
+    print(f"\n{text}")
     (out / "results.md").write_text(text, encoding="utf-8")
     curves = {
         name: [

@@ -32,6 +32,7 @@ from rationalrewards.config import resolve
 from rationalrewards.rl.config import RlConfig
 from rationalrewards.runs import versions, write_json
 from rationalrewards.types import Critique, Failure, Sample
+from rationalrewards.world.analyser import analyse, to_pixels
 from rationalrewards.world.drawing import SIZE
 from rationalrewards.world.generator_report import SCALE, paste_framed
 from rationalrewards.world.scoring import HIGH, LOW, judge, true_reward
@@ -86,8 +87,18 @@ def train(condition: str, seed: int, options: argparse.Namespace) -> list[dict[s
         "held_out": options.held_out,
         "stop_at": options.stop_at,
     }
+    rows = read_metrics(out)
+    if rows and options.stop_at and rows[-1]["step"] >= options.stop_at:
+        return rows  # so that no critic needs to be up for a table of what is there
     run(RlConfig.model_validate({**config.model_dump(), **changes}))
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return read_metrics(out)
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    file = out / "metrics.jsonl"
+    return (
+        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    )
 
 
 def curve(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -150,6 +161,18 @@ def gained(points: Sequence[dict[str, Any]], after: float, until: float) -> list
     return [p["exact"] - points[0]["exact"] for p in points if after <= p["cpu_minutes"] <= until]
 
 
+def looked_at(folders: Sequence[Path]) -> dict[str, dict[str, float]]:
+    """What kept pictures show, a folder for each seed: how many things, and how much colour (the largest
+    channel of a pixel less its smallest, of 1; near black, where saturation says little, it is small).
+    """
+    things, colour = [], []
+    for folder in folders:
+        images = [to_pixels(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.png"))]
+        things.append(float(np.mean([len(analyse(image).scene.things) for image in images])))
+        colour.append(float(np.mean([np.ptp(image.astype(float) / 255, axis=-1) for image in images])))
+    return {"things": over_seeds(things), "colour": over_seeds(colour)}
+
+
 def table(found: dict[str, Any], minutes: float) -> str:
     first = next(iter(found))
     then = f"after {found[first]['epoch']} epochs"
@@ -160,10 +183,12 @@ def table(found: dict[str, Any], minutes: float) -> str:
         "gain": f"gain {then}",
         "difference": f"difference to {first}",
         "truth": f"truth {then}",
+        "things": "things in a picture then",
+        "colour": "colour then",
     }
     lines = [f"| reward | {' | '.join(heads.values())} |", "|---" * (1 + len(heads)) + "|"]
     for condition, one in found.items():
-        cells = [None if k == "difference" and condition == first else one[k] for k in heads]
+        cells = [None if k == "difference" and condition == first else one.get(k) for k in heads]
         lines.append(f"| {condition} | {' | '.join(shown(c) if c else '' for c in cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -208,16 +233,21 @@ def main() -> None:
             print(f"{condition}, seed {seed}:", flush=True)
             curves.setdefault(condition.partition("=")[0], {})[seed] = curve(train(condition, seed, options))
     found = summarise(curves, options.minutes)
+    first, epoch = options.seeds[0], found[next(iter(found))]["epoch"]
+    for name in found:
+        runs = [options.out / f"{name}-{seed}" / "samples" for seed in options.seeds]
+        found[name] |= looked_at([each / str(epoch) for each in runs])
+    begun = looked_at([each / "0" for each in runs])
     about = {"held_out": options.held_out, "eval_seed": options.eval_seed, "versions": versions()}
     write_json(options.out / "results.json", {**about, "minutes": options.minutes, "conditions": found})
-    text = table(found, options.minutes)
+    before = ", ".join(f"{key} {shown(value)}" for key, value in begun.items())
+    text = f"{table(found, options.minutes)}\nIn a picture before: {before}.\n"
     (options.out / "results.md").write_text(text, encoding="utf-8")
     draw_curves(
         {name: one["curve"] for name, one in found.items()},
         "CPU-minutes of training",
         options.out / "curves.svg",
     )
-    first, epoch = options.seeds[0], found[next(iter(found))]["epoch"]
     after = {name: options.out / f"{name}-{first}" / "samples" / str(epoch) for name in found}
     draw_samples(
         {"before": next(iter(after.values())).with_name("0"), **after}, 8, options.out / "samples.png"

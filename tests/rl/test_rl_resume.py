@@ -136,6 +136,8 @@ def test_a_finished_run_goes_on_when_more_epochs_are_asked_for(tmp_path: Path) -
     whole = small(tmp_path / "whole", epochs=3, eval_every=1)
     more = whole.model_copy(update={"out": tmp_path / "more"})
     run(more.model_copy(update={"epochs": 2}))
+    assert run(more.model_copy(update={"epochs": 5, "stop_at": 2}))["epochs"] == 2
+    assert not (more.out / "summary.json").exists()  # it would tell of a run that is finished
     assert run(more)["epochs"] == 3
     run(whole)
     same(state(whole), state(more))

@@ -61,7 +61,7 @@ def test_what_is_finished_is_kept_and_told_of_all_seeds(tmp_path: Path) -> None:
 
     def found(*means: float) -> Found:
         curve = [Measured(seconds=60 * n, rewards=[m, m], exact=[True, False]) for n, m in enumerate(means)]
-        return Found(curve=curve)
+        return Found(curve=curve, images=2, seconds=60.0, equivalents=20 * means[-1], rewards=[0.5])
 
     seeds = [
         {"reference": found(0.5, 0.5, 0.7), "ours": found(0.5, 0.7, 0.8)},
@@ -72,8 +72,11 @@ def test_what_is_finished_is_kept_and_told_of_all_seeds(tmp_path: Path) -> None:
     lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
     rows = {
         cells[1].strip(): [cell.split()[0] for cell in cells[2:-1]]
-        for cells in (x.split("|") for x in lines[2:])
+        for cells in (line.split("|") for line in lines if line.startswith("|"))
+        if "---" not in cells[1]
     }
+    assert rows["forward-equivalents, a sample"] == ["6.000", "7.000"]
+    assert rows["exactly right at the end"] == ["0.500", "0.500"]
     assert rows["1"] == ["0.000", "0.200", "0.200"]
     assert rows["2"] == ["0.100", "0.200", "0.100"]
     assert rows["mean of the curve"] == ["0.025", "0.150", "0.125"]

@@ -66,3 +66,18 @@ def test_rewards_are_compared_where_all_have_come_and_a_short_run_has_no_late_ga
     heads, _, first, second = rl_world.table(found, 20).splitlines()
     assert "| gain after 10 epochs | difference to truth |" in heads
     assert "|  |  | 0.150 [" in first and "-0.075 [" in second
+
+
+def test_things_and_colour_of_pictures_are_counted(tmp_path: Path) -> None:
+    task = next(
+        t for t in (sample_task(seed, style="short") for seed in range(99)) if len(t.scene.things) == 3
+    )
+    for seed in ("3", "4"):
+        (tmp_path / seed).mkdir()
+        Image.fromarray(render(task.scene)).save(tmp_path / seed / "a.png")
+        Image.new("RGB", (48, 48), "black").save(tmp_path / seed / "b.png")
+    found = rl_world.looked_at([tmp_path / "3", tmp_path / "4"])
+    pixels = render(task.scene).astype(float) / 255
+    assert found["things"]["mean"] == 1.5
+    assert found["colour"]["mean"] == pytest.approx((pixels.max(-1) - pixels.min(-1)).mean() / 2)
+    assert found["colour"]["mean"] > 0.01

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def comparison_view(found: Mapping[str, Any]) -> dict[str, Any]:
     arms = found["arms"]
     return {
         **found,
-        "series": {name: n % _SERIES + 1 for n, name in enumerate(arms)},
+        "series": series_of(arms),
         "charts": [made for cost, title in AXES.items() if (made := _chart(arms, cost, title))],
         "tables": {
             level: {one: [difference(found, one, other, level) for other in arms] for one in arms}
@@ -35,6 +35,11 @@ def comparison_view(found: Mapping[str, Any]) -> dict[str, Any]:
         if len(arms) > 1
         else {},
     }
+
+
+def series_of(names: Iterable[str]) -> dict[str, int]:
+    """Which of the style sheet's colours each line has."""
+    return {name: n % _SERIES + 1 for n, name in enumerate(names)}
 
 
 def write_curves(found: Mapping[str, Any], out: Path) -> Path:

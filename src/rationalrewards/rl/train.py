@@ -81,6 +81,9 @@ def train(
             finished = json.loads((config.out / SUMMARY).read_text(encoding="utf-8"))
             if finished["epochs"] >= config.epochs:
                 return dict(finished)
+            ranks.wait()  # until all have read it
+            if ranks.main:
+                (config.out / SUMMARY).unlink()
         if not gpu:
             keep_memory()
         device = config.device or (f"cuda:{ranks.local}" if gpu and ranks.size > 1 else None)
